@@ -71,10 +71,12 @@ $(patsubst %,$(OUT)/%.ipynb,02_token_attribution 03_self_conditioning 05_sft 10_
 $(OUT)/06_eval.ipynb: $(OUT)/05_sft.ipynb
 $(OUT)/$(LAST).ipynb: $(filter-out $(OUT)/$(LAST).ipynb $(OUT)/$(OWN).ipynb,$(EXECUTED))
 
-# A figure is drawn by its notebook; one that was deleted is drawn again.
+# A figure is drawn by its notebook; where one was deleted, the notebook runs again, once.
 define redraw
-$(call figures_of,$(1)): $(OUT)/$(1).ipynb
-	@test -e $$@ || { rm $$< && $$(MAKE) --no-print-directory $$<; }
+.PHONY: drawn-$(1)
+drawn-$(1): $(OUT)/$(1).ipynb
+	@ls $(call figures_of,$(1)) > /dev/null 2>&1 || { rm $$< && $$(MAKE) --no-print-directory $$<; }
+$(call figures_of,$(1)): drawn-$(1) ;
 
 endef
 $(foreach name,$(NOTEBOOKS),$(if $(FIGURES_$(name)),$(eval $(call redraw,$(name)))))

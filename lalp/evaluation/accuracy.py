@@ -1,9 +1,9 @@
 """Accuracy with intervals, and paired comparisons of two models.
 
-Accuracy is pass@1: with one sample a problem the share of correct answers, with k samples the mean
-over samples (paper, Table 18). Intervals are 95 %: Wilson's for one sample a problem, else over
-problems, since samples of one problem go together: Student's t where a benchmark has fewer than
-`FEW_UNITS` problems, else a bootstrap.
+Accuracy is pass@1: with one sample per problem it is the share of correct answers, with k samples
+the mean over samples (paper, Table 18). Intervals are 95 %: Wilson's for one sample per problem,
+else over problems, because samples of one problem are related: Student's t if a benchmark has fewer
+than `FEW_UNITS` problems, else a bootstrap.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lalp.evaluation.benchmarks import AVERAGED, BENCHMARKS
 from lalp.stats import FEW_UNITS, mean_of_means_interval, units_needed, wilson_interval
 
 AVG = "AVG"
-_Scores = Float[np.ndarray, "problems"]  # share of correct samples of each problem
+_Scores = Float[np.ndarray, "problems"]  # share of correct samples for each problem
 _NUM_RESAMPLES = 2000
 _MEANS = ["no_answer", "truncated", "num_tokens"]
 
@@ -32,16 +32,16 @@ def accuracy_table(
 ) -> pd.DataFrame:
     """Accuracy per benchmark with a 95 % interval, and AVG.
 
-    AVG is the unweighted mean over all benchmarks of the table but GPQA and LiveCodeBench, which
-    the paper leaves out of it; there is none with fewer than two. It is the paper's AVG if all of
-    `AVERAGED` are there. InputError if problems of a benchmark differ in their number of samples.
+    AVG is the unweighted mean over all benchmarks of the table except GPQA and LiveCodeBench, which
+    the paper leaves out; it needs at least two. It is the paper's AVG if all of `AVERAGED` are
+    there. InputError if problems of a benchmark differ in their number of samples.
 
     Returns:
         One row per benchmark, in the paper's order: ``benchmark``, ``title``, ``num_problems``,
-        ``num_samples`` of each problem (0 where they differ), ``accuracy``, ``low``, ``high``,
+        ``num_samples`` of each problem (0 if they differ), ``accuracy``, ``low``, ``high``,
         ``interval`` (``wilson``, ``t`` or ``bootstrap``), and as shares of all samples
-        ``no_answer`` and ``truncated``, then ``mean_tokens``. Where all problems have the same
-        result, the others would have no width, and it is ``wilson`` over problems.
+        ``no_answer`` and ``truncated``, then ``mean_tokens``. If all problems have the same result,
+        the others would have no width, so it is ``wilson`` over problems.
     """
     scores = _scores(results)
     no_answer = results["outcome"].isin(["no answer", "no code"])
@@ -64,9 +64,9 @@ def accuracy_table(
 
 
 def _groups(names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """The rows of a table: each benchmark by itself, and those of AVG if there are two of them.
+    """The rows of a table: each benchmark by itself, and those of AVG if there are at least two.
 
-    AVG is of the paper's seven, and of the user's own.
+    AVG covers the paper's seven benchmarks and the user's own.
     """
     averaged = [name for name in names if name in AVERAGED or name not in BENCHMARKS]
     groups = [(name, [name]) for name in names]
@@ -110,8 +110,8 @@ def _interval(
     if any(np.ptp(values) for values in vectors):
         low, high = mean_of_means_interval(vectors, num_resamples, seed)
         return max(bounds[0], low), min(bounds[1], high)
-    # Where nothing varies, a resample says nothing. As many problems may be otherwise as Wilson's
-    # interval of no success allows; the squares of the benchmarks' half-widths add up.
+    # If nothing varies, a resample says nothing. As many problems may differ as Wilson's interval
+    # for no success allows; the squares of the benchmarks' half-widths add up.
     centers = np.array([values[0] for values in vectors])
     slack = np.array([wilson_interval(0.0, len(values))[1] for values in vectors])
     ends = np.clip([centers - slack, centers + slack], *bounds)
@@ -142,16 +142,16 @@ def paper_table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def compare_runs(
     a: pd.DataFrame, b: pd.DataFrame, *, seed: int = 0, num_resamples: int = _NUM_RESAMPLES
 ) -> pd.DataFrame:
-    """How much more accurate run B is than run A, paired by problem.
+    """The gain in accuracy of run B over run A, paired by problem.
 
-    Their numbers of samples may differ, their problems may not (InputError).
+    Their numbers of samples may differ, but not their problems (InputError).
 
     Returns:
         One row per benchmark and AVG: ``accuracy_a``, ``accuracy_b``, ``difference`` (B - A) with
-        its 95 % interval ``low``, ``high``; with one sample a problem ``only_a`` and ``only_b``,
-        the problems that one run alone solves, and ``p_value`` of McNemar's exact test; and
-        ``problems_needed``: how many such problems would show a difference of this size at 5 %
-        with a chance of 80 % (`lalp.stats.units_needed`).
+        its 95 % interval ``low``, ``high``; with one sample per problem, ``only_a`` and ``only_b``,
+        the problems that only one run solves, and ``p_value`` of McNemar's exact test; and
+        ``problems_needed``, the number of such problems that would show a difference of this size
+        at 5 % with a chance of 80 % (`lalp.stats.units_needed`).
     """
     _check_same_problems(a, b)
     scores_a, scores_b = _scores(a), _scores(b)
@@ -168,7 +168,7 @@ def compare_runs(
         row |= dict.fromkeys(("only_a", "only_b", "p_value", "problems_needed"), math.nan)
         if len(members) == 1:
             row["problems_needed"] = units_needed(differences[0])
-            # McNemar's test is of single answers: a fair coin for each problem that one run solves.
+            # McNemar's test is for single answers: a fair coin for each problem one run solves.
             if not any(frame.loc[frame["benchmark"] == name, "sample"].any() for frame in (a, b)):
                 only_a, only_b = (int((sign * differences[0] > 0).sum()) for sign in (-1, 1))
                 num_coins = only_a + only_b

@@ -29,13 +29,13 @@ def audit_grader(
     num_workers: int = 2,
     cache: Path | None = None,
 ) -> pd.DataFrame:
-    """Try the grader on a benchmark's own answers: what should be correct, and what should not.
+    """Try the grader on a benchmark's own answers, some due to be correct and some due to be wrong.
 
-    Five kinds of texts are graded. Due to be correct: each worked ``solution``; each reference
-    ``stated`` in the ways of `STATED_FORMS`; each reference ``respelled``, as others would write
-    it. Due to be wrong: ``other``, the references of other problems, those that look most alike
-    (pairs that differ in spelling only are skipped), ``num_wrong`` on each problem; and
-    ``altered``, the reference with its last digit changed, or its sign. `load_solutions` gives the
+    Five kinds of texts are graded. These are due to be correct: each worked ``solution``; each
+    reference ``stated`` in the ways of `STATED_FORMS`; each reference ``respelled`` as others would
+    write it. These are due to be wrong: ``other``, the most similar references of other problems,
+    ``num_wrong`` for each problem (pairs that differ only in spelling are skipped); and
+    ``altered``, the reference with its last digit or its sign changed. `load_solutions` gives the
     ``solutions``, by prompt id. InputError if there is no prompt, or one without a reference.
 
     Returns:
@@ -69,7 +69,7 @@ def audit_grader(
 
 
 def _wrong_answers(prompts: Sequence[Prompt], count: int) -> list[tuple[Prompt, str]]:
-    """For each problem the references next to its own in order of length and text."""
+    """For each problem, the references next to its own in order of length and text."""
     references = sorted({prompt.answer for prompt in prompts}, key=lambda text: (len(text), text))
     place = {reference: i for i, reference in enumerate(references)}
     pairs = []

@@ -1,11 +1,11 @@
-r"""The evaluation sets of the paper (B.2): where they come from, and how their files are read.
+r"""The evaluation sets of the paper (B.2): their sources, and how their files are read.
 
-A set is read from a file in a local folder or from the hub; nothing is fetched before it is asked
-for. Whatever the source, its problems become `Prompt`s named ``math500/0001``, ... in file order,
-with the reference answer as text. Their number must be the paper's.
+A set is read from a file in a local folder or from the hub; it is fetched only on request. For any
+source, its problems become `Prompt`s named ``math500/0001``, ... in file order, with the reference
+answer as text. Their number must be the paper's.
 
 LIMO's library ships most of these sets as ``NAME/test.jsonl``; its names are read too. Its
-``math.jsonl`` has 500 problems: the last line lacks its line feed, so line counters say 499.
+``math.jsonl`` has 500 problems: the last line has no line feed, so line counters say 499.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lalp.pools.tables import parquet_records
 SUFFIXES = (".jsonl", ".parquet")
 LETTERS = ("A", "B", "C", "D")
 
-# What local copies call the same fields.
+# Names of the same fields in local copies.
 _PROBLEM_FIELDS = ("problem", "question", "Question")
 _ANSWER_FIELDS = ("answer", "final_answer")
 _ID_FIELDS = ("unique_id", "id", "Record ID")
@@ -44,19 +44,19 @@ class Benchmark:
 
     name: str  # as ``lalp eval --benchmark`` takes it
     title: str  # its column in the paper's tables
-    file_names: Sequence[str]  # of local files without their suffix, LIMO's among them
+    file_names: Sequence[str]  # names of local files without their suffix, including LIMO's
     size: int | None = None  # number of problems (B.2); None for a set of the user's own
-    hub_id: str | None = None  # on the Hugging Face hub; None where the paper names a plain file
+    hub_id: str | None = None  # on the Hugging Face hub; None if the paper names a plain file
     config: Sequence[str] = ()  # configurations on the hub, joined in this order
     split: str = "train"
     problem_field: str = "problem"
-    # Where it is the solution's, the answer is what the solution puts into its last box.
+    # If it holds a solution, the answer is the content of the solution's last box.
     answer_field: str = "answer"
     solution_field: str | None = None
     # math (equivalent expressions), choice (the letter of an option) or code (tests are run).
     grader: str = "math"
-    url: str = ""  # where the data are described, if not on the hub; without hub_id the file itself
-    note: str = ""  # what differs from the paper's source, and conditions of use
+    url: str = ""  # page that describes the data, if not the hub's; without hub_id, the file itself
+    note: str = ""  # differences from the paper's source, and conditions of use
 
 
 BENCHMARKS = {
@@ -72,17 +72,17 @@ AVERAGED = tuple(BENCHMARKS)[:7]
 def load_benchmark(
     name: str, folder: str | Path | None = None, *, allow_count: bool = False
 ) -> list[Prompt]:
-    """Read the problems of one benchmark: a key of `BENCHMARKS`, or a file of one's own.
+    """Read the problems of one benchmark: a key of `BENCHMARKS`, or your own file.
 
-    One's own is JSONL or Parquet of ``prompt_id``, ``prompt`` and ``answer`` (a pool is read too),
-    or of ``problem`` (or ``question``) and ``answer``. A benchmark's file is
+    Your own file is JSONL or Parquet with ``prompt_id``, ``prompt`` and ``answer`` (a pool is read
+    too), or with ``problem`` (or ``question``) and ``answer``. A benchmark's file is
     ``FOLDER/math500.jsonl`` (or ``.parquet``), for example, or LIMO's ``FOLDER/math/test.jsonl``,
-    whichever exists first. Without a folder it comes from the hub.
-    ``allow_count`` accepts another number of problems than the paper's. InputError says what is not
-    there, or which record cannot be used.
+    whichever exists first. Without a folder it comes from the hub. ``allow_count`` accepts a number
+    of problems that differs from the paper's. InputError says what is missing, or which record
+    cannot be used.
 
     Returns:
-        Prompts in file order. Options of multiple-choice problems are part of the prompt, in an
+        Prompts in file order. The prompt includes the options of multiple-choice problems, in an
         order that their texts decide, and the answer is a letter.
     """
     benchmark = find_benchmark(name)
@@ -108,7 +108,7 @@ def load_programs(
 
 
 def load_solutions(name: str, folder: str | Path | None = None) -> dict[str, str]:
-    """Worked solutions of a benchmark by prompt id, of those problems that have one."""
+    """Worked solutions of a benchmark by prompt id, for the problems that have one."""
     benchmark = find_benchmark(name)
     if benchmark.solution_field is None or benchmark.grader == "code":
         return {}
@@ -122,7 +122,7 @@ def load_solutions(name: str, folder: str | Path | None = None) -> dict[str, str
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The registered benchmark of that name, or a description of one's own file of prompts."""
+    """The registered benchmark of that name, or a description of your own file of prompts."""
     if name in BENCHMARKS:
         return BENCHMARKS[name]
     path = Path(name)
@@ -166,7 +166,7 @@ _Records = Iterator[tuple[int, Any]]
 
 
 def _source(benchmark: Benchmark, folder: str | Path | None) -> tuple[str, str, _Records]:
-    """What to call the source and its records, and the numbered records."""
+    """Names for the source and its records, and the numbered records."""
     if folder is None:
         place = benchmark.hub_id or benchmark.url
         return place, "record", enumerate(_hub_records(benchmark), 1)
@@ -288,10 +288,10 @@ def _answer(record: Mapping[str, Any], name: str) -> str:
 
 
 def _answer_text(value: Any) -> str:
-    """27.0 as 27, and without dollar signs; empty if it is no answer."""
+    """27.0 as 27, without dollar signs; empty if it is not an answer."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    # Not math.isfinite, which fails on whole numbers beyond any float.
+    # Not math.isfinite, which fails on integers beyond any float.
     is_number = isinstance(value, int | float) and abs(value) < math.inf
     is_answer = isinstance(value, str) or (is_number and not isinstance(value, bool))
     text = str(value).strip() if is_answer else ""
@@ -302,8 +302,8 @@ def _answer_text(value: Any) -> str:
 def _with_options(question: str, record: Mapping[str, Any]) -> tuple[str, str]:
     """The question with its options, and the letter of the right one.
 
-    Their order follows from a hash of question and option: the same in every run and on every
-    machine, and the right one is not always the first.
+    Their order follows from a hash of question and option. It is the same in every run and on every
+    machine, and the right one is not always first.
     """
     options = [_text(record, name) for name in _OPTIONS]
     if options[0] in options[1:]:

@@ -1,4 +1,4 @@
-"""Have a model answer benchmarks and grade it; the table of results has one row per sample."""
+"""Have a model answer benchmarks, and grade it; the result table has one row per sample."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ COLUMNS = (
     *("benchmark", "prompt_id", "sample", "problem", "outcome", "correct", "truncated"),
     *("num_tokens", "answer", "extracted", "difficulty"),
 )
-# A question that asks for a percentage takes "50" and "50 %" for the same answer.
+# A question that asks for a percentage treats "50" and "50 %" as the same answer.
 _ASKS_PERCENT = re.compile(
     r"(?i)\b(?:what|which|how many|find|express|as an?|by how)\b[^.?!]*\bpercent"
 )
@@ -54,9 +54,9 @@ def grade(
     """Grade completions of the benchmark ``name`` against the references that ``prompts`` hold.
 
     Only what follows the last ``</think>`` counts. A truncated completion is never correct. A
-    reference that is the letter of an option is compared with the letter that is given, all others
-    as expressions. Where a problem asks for a percentage, a percent sign is optional. Programs are
-    not graded here. InputError if a completion's prompt is not given, or has no reference.
+    reference that is an option's letter is compared with the given letter; all others are compared
+    as expressions. If a problem asks for a percentage, the percent sign is optional. Programs are
+    not graded here. InputError if a completion's prompt is missing or has no reference.
 
     Returns:
         One row per completion, in the same order: ``benchmark``, ``prompt_id``, ``sample``,
@@ -90,7 +90,7 @@ def _results(frame: pd.DataFrame, name: str, prompts: Sequence[Prompt]) -> pd.Da
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """The table with one type for each column, also where it is empty or all is missing."""
+    """The table with one type for each column, even if it is empty or all values are missing."""
     types = dict.fromkeys(COLUMNS, "str") | {"sample": "int64", "num_tokens": "int64"}
     types |= {"correct": "bool", "truncated": "bool"}
     return frame.reindex(columns=COLUMNS).astype(types)
@@ -113,16 +113,16 @@ def evaluate(
     num_workers: int = 2,
     **options: Any,
 ) -> pd.DataFrame:
-    """Have a model answer benchmarks and grade it; a killed run goes on where it stopped.
+    """Have a model answer benchmarks, and grade it; a killed run continues where it stopped.
 
     ``names``, ``folder`` and ``allow_count`` are as in `load_benchmark`; ``model``, ``sampling``
-    and the other ``options`` as in `generate`. Without a ``system_prompt`` it is the paper's, where
-    a prompt has no system message; an empty one is none. Programs are asked for in LiveCodeBench's
-    own words alone. ``store`` is the folder of finished samples, else ``samples`` of `cache_dir`.
+    and the other ``options`` as in `generate`. The default ``system_prompt`` is the paper's, for
+    prompts without a system message; an empty one means none. Programs are requested only in
+    LiveCodeBench's words. ``store`` holds finished samples (default: ``samples`` of `cache_dir`).
     InputError if a benchmark or the model cannot be loaded, or a benchmark is named twice.
 
     Returns:
-        As `grade`, by benchmark, problem and sample; ``attrs["run"]`` says what was run.
+        As `grade`, by benchmark, problem and sample; ``attrs["run"]`` describes the run.
     """
     from lalp.sampling.samples import generate, paper_prompts
 
@@ -135,7 +135,7 @@ def evaluate(
     store = Path(store or cache_dir() / "samples")
     sets = [_load_set(name, folder, allow_count) for name in names]
     completions: dict[str, list[Completion]] = {}
-    # One call of the model for all sets of a kind: it is loaded once, and its batches are full.
+    # One call of the model for all sets of a kind, so it is loaded once and its batches are full.
     for is_code in (False, True):
         prompts = [prompt for s in sets if bool(s.programs) == is_code for prompt in s.prompts]
         system = None if is_code else system_prompt or None
@@ -168,7 +168,7 @@ def _load_set(name: str, folder: str | Path | None, allow_count: bool) -> _Set:
     benchmark = find_benchmark(name)
     if benchmark.grader != "code":
         return _Set(benchmark.name, load_benchmark(name, folder, allow_count=allow_count))
-    sandbox.check_sandbox()  # before hours of sampling whose programs could not be run
+    sandbox.check_sandbox()  # before hours of sampling programs that could not be run
     programs = load_programs(name, folder, allow_count)
     return _Set(benchmark.name, [*map(livecodebench.prompt_of, programs)], programs)
 
@@ -215,7 +215,7 @@ def _run_record(
 
 
 def write_results(results: pd.DataFrame, path: str | Path) -> None:
-    """Write a results table as Parquet, with what was run."""
+    """Write a results table as Parquet, with a description of its run."""
     options = {"index": False, "compression": "zstd", "write_page_checksum": True}
     with atomic_path(path) as temporary:
         _typed(results).to_parquet(temporary, **options)

@@ -1,15 +1,15 @@
 """LiveCodeBench (v2, paper's Table 16): its problems, prompts, and the verdict on a program.
 
-A program passes if it passes every test; the first that fails ends it. What is given to a model,
-what is taken from its answer and what counts as right are LiveCodeBench's, with these differences:
+A program passes if it passes every test; the first failed test ends it. The prompts, the extraction
+of answers and the verdicts are LiveCodeBench's, with these differences:
 
-- a program runs in `sandbox`, and each test in a process of its own with real standard streams;
+- a program runs in `sandbox`, and each test in its own process with real standard streams;
 - the last code block after the reasoning counts (LiveCodeBench's own choice depends on the model);
-- the time limit is CPU time, so that a busy machine changes no verdict; wall time is twice as much.
+- the time limit is CPU time, so a busy machine changes no verdict; wall time is twice as much.
 
-Expected outputs never enter the sandbox and all verdicts are computed outside, so there is nothing
-a program could print to pass but the right answer. It shares a process with the few lines that call
-its function, and may take over how its value is reported: that says no more than returning it.
+Expected outputs never enter the sandbox and all verdicts are computed outside, so a program can
+pass only by printing the right answer. It shares a process with the few lines that call its
+function, so it may take over the report of its value. That gains no more than returning it.
 """
 
 from __future__ import annotations
@@ -64,28 +64,28 @@ _COLUMNS = ["prompt_id", "sample", "difficulty", "outcome", "correct", "truncate
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem without its tests, which are large: `load_tests` reads them."""
+    """A problem without its tests; these are large, and `load_tests` reads them."""
 
     prompt_id: str  # livecodebench/ and the question's id
     content: str  # the question
-    starter_code: str  # where a function is asked for, its beginning; else empty
+    starter_code: str  # the beginning of the requested function; else empty
     difficulty: str  # one of `DIFFICULTIES`
-    func_name: str | None  # the function that is called; None where a program reads and prints
+    func_name: str | None  # the function that is called; None if a program reads and prints
     path: Path
     offset: int  # of its line's first byte in the file
     digest: str  # of that line
 
 
-# A test's input and output; of a function its arguments, one JSON value a line, and its result.
+# A test's input and output; for a function its arguments, one JSON value per line, and its result.
 _Test = tuple[str, str]
 _Job = tuple[Problem, str]  # a program to be run on a problem's tests
 
 
 def load_problems(path: str | Path | None = None) -> list[Problem]:
-    """Read problems in LiveCodeBench's own format; private tests may be plain JSON, too.
+    """Read problems in LiveCodeBench's own format; private tests may also be plain JSON.
 
     ``path`` is a JSON Lines file; ``test.jsonl`` is read together with a ``test2.jsonl`` beside it.
-    Without a path release v2 is taken from the hub (2 GB). InputError if one cannot be used.
+    Without a path release v2 is taken from the hub (2 GB). InputError if a file cannot be used.
     """
     problems = [problem for file in _files(path) for problem in _read_problems(file)]
     if not problems:
@@ -116,10 +116,10 @@ def _files(path: str | Path | None) -> list[Path]:
 
 @contextlib.contextmanager
 def from_hub(failure: str, advice: str) -> Iterator[None]:
-    """Say in one line what cannot be fetched within the block, why, and what to do instead."""
+    """Report in one line what the block cannot fetch, why, and what to do instead."""
     try:
         yield
-    # Hub, cache, network and file formats each raise errors of their own.
+    # Hub, cache, network and file formats each raise their own errors.
     except Exception as error:
         raise InputError(f"{failure} ({reason(error)}). {advice}") from error
 
@@ -172,7 +172,7 @@ def _parse(text: bytes | str, kind: type) -> Any:
     return value
 
 
-# A problem's tests take up to 100 MB, and the completions of one problem follow each other.
+# A problem's tests take up to 100 MB, and completions of one problem follow each other.
 @lru_cache(maxsize=8)
 def load_tests(problem: Problem) -> tuple[_Test, ...]:
     """Inputs and outputs of a problem's public tests, then of its private ones.
@@ -217,7 +217,7 @@ def _arguments(given: str) -> list[Any]:
     return [_parse(line, object) for line in given.split("\n") if line.strip()]
 
 
-# What a pickled text consists of; none of these calls or imports anything.
+# The parts of a pickled text; none of these calls or imports anything.
 _TEXT_OPCODES = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"})
 _OTHER_OPCODES = frozenset({"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"})
 _MAX_TEST_BYTES = 1024 * MIB
@@ -226,7 +226,7 @@ _MAX_TEST_BYTES = 1024 * MIB
 def _unpack(packed: str) -> str:
     """The text in base64 of zlib of pickle, as LiveCodeBench packs it.
 
-    Nothing is unpickled: that would run whatever code the file names.
+    Nothing is unpickled, because that would run any code that the file names.
     """
     try:
         unpacker = zlib.decompressobj()
@@ -252,7 +252,7 @@ def _unpack(packed: str) -> str:
 
 
 def prompt_of(problem: Problem) -> Prompt:
-    """The question, what to write, and the form of the answer, as LiveCodeBench asks for it."""
+    """The question, the task, and the form of the answer, as LiveCodeBench asks for it."""
     form = problem.starter_code.rstrip() or "# your program"
     task = _WORDS["function" if problem.starter_code else "program"]
     text = _WORDS["prompt"].format(question=problem.content.strip(), task=task, form=form)
@@ -260,16 +260,16 @@ def prompt_of(problem: Problem) -> Prompt:
 
 
 def extract_code(text: str) -> str | None:
-    """The last whole code block behind the reasoning (``</think>``); None where there is none.
+    """The last complete code block after the reasoning (``</think>``); None if there is none.
 
-    A line that ends in three backticks or more, and perhaps a language, begins a block. A line of
-    as many backticks, or more, and nothing else ends it.
+    A line that ends in three backticks or more, perhaps with a language, begins a block. A line
+    with only as many backticks, or more, ends it.
     """
     code, fence, indent, lines = None, 0, 0, []
     for line in (final_part(text) or "").split("\n"):
         spaces = len(line) - len(line.lstrip())
         if not fence:
-            # The line's last backticks; no regular expression, for models repeat them for ever.
+            # The line's last backticks; no regular expression, as models may repeat them for ever.
             before = line[: line.rfind("`") + 1]
             count = len(before) - len(before.rstrip("`"))
             fence, indent, lines = count if count >= 3 else 0, spaces, []
@@ -291,8 +291,8 @@ def grade_programs(
     """Run every completion's program on the tests of its problem.
 
     Each of the ``num_workers`` sandboxes may use a core and 2 GB. The file ``cache`` keeps verdicts
-    by program and tests. Each is added as soon as it is known, so a killed run goes on where it
-    stopped. InputError if a completion is of no given problem, or there can be no sandbox.
+    by program and tests. Each is added as soon as it is known, so a killed run continues where it
+    stopped. InputError if a completion belongs to no given problem, or there can be no sandbox.
 
     Returns:
         One row per completion, in the same order: ``prompt_id``, ``sample``, ``difficulty``,
@@ -302,7 +302,7 @@ def grade_programs(
     """
     by_id = {problem.prompt_id: problem for problem in problems}
     jobs: dict[str, _Job] = {}
-    found = []  # an outcome, or the key of the job that will have one
+    found = []  # an outcome, or the key of its pending job
     for completion in completions:
         if completion.prompt_id not in by_id:
             raise InputError(f"no problem {completion.prompt_id!r}, which a completion answers")
@@ -346,11 +346,11 @@ def _run_jobs(
                 if path:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with path.open("ab") as file:
-                        # It begins a line of its own even behind an unfinished one.
+                        # It begins its own line even after an unfinished one.
                         file.write(f"\n{json.dumps([key, known[key]])}\n".encode())
                 bar.update()
         except BaseException:
-            # The running programs end within a test, and no other one starts.
+            # The running programs end within a test, and no others start.
             stop.set()
             executor.shutdown(wait=True, cancel_futures=True)
             raise
@@ -399,7 +399,7 @@ def _judge(stdout: bytes, expected: str, func_name: str | None) -> str:
 
 
 def _same_output(printed: str, expected: str) -> bool:
-    """Compare line by line, without whitespace around; numbers by value, exactly."""
+    """Compare line by line, without surrounding whitespace; numbers by exact value."""
     lines, expected_lines = (text.strip().split("\n") for text in (printed, expected))
     if len(lines) != len(expected_lines):
         return False
@@ -407,7 +407,7 @@ def _same_output(printed: str, expected: str) -> bool:
         if line.strip() == other.strip():
             continue
         try:
-            # Decimal, for floats would take neighbouring large numbers for the same.
+            # Decimal, because floats would treat neighbouring large numbers as equal.
             numbers, others = ([Decimal(word) for word in x.split()] for x in (line, other))
             if numbers != others:
                 return False
@@ -438,8 +438,8 @@ try:
 except SystemExit:
     pass
 """
-# What the program prints goes to stderr: stdout is for the value alone. As LiveCodeBench compares
-# values with ==, a tuple is no list but at the top.
+# The program's output goes to stderr: stdout is only for the value. LiveCodeBench compares values
+# with ==, so a tuple is a list only at the top.
 _FUNCTION = """
 import json, os, sys, types
 output = os.dup(1)
@@ -474,7 +474,7 @@ os._exit(0)
 
 @cache
 def _code_digest() -> str:
-    """What decides a verdict besides program and tests."""
+    """What decides a verdict besides the program and its tests."""
     code = fingerprint("evaluation.livecodebench", "evaluation.sandbox", "evaluation.seccomp")
     return digest([code, SYSTEM_CALLS, version("numpy")])
 
@@ -483,7 +483,7 @@ def accuracy_by_difficulty(results: pd.DataFrame) -> pd.DataFrame:
     """Accuracy on easy, medium and hard problems (Table 16's columns), with 95 % intervals.
 
     ``results`` are rows of LiveCodeBench. Intervals are Wilson's over problems. With several
-    samples a problem they hold, but are wider than need be.
+    samples per problem they are valid, but too wide.
 
     Returns:
         One row per difficulty: ``num_problems``, ``num_samples``, ``accuracy``, ``low``, ``high``.
@@ -492,7 +492,7 @@ def accuracy_by_difficulty(results: pd.DataFrame) -> pd.DataFrame:
     for name in DIFFICULTIES:
         chosen = results[results["difficulty"] == name]
         means = chosen.groupby("prompt_id")["correct"].mean()
-        accuracy = float(means.mean())  # NaN where there is none
+        accuracy = float(means.mean())  # NaN if there is none
         interval = wilson_interval(accuracy, len(means))
         rows.append((name, len(means), len(chosen), accuracy, *interval))
     columns = ["difficulty", "num_problems", "num_samples", "accuracy", "low", "high"]

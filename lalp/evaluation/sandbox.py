@@ -1,6 +1,6 @@
-"""Running an untrusted Python program in a bubblewrap sandbox, or not at all.
+"""Run an untrusted Python program in a bubblewrap sandbox, or not at all.
 
-Every limit but one is the kernel's, so it cannot be outrun:
+The kernel enforces every limit but one, so a program cannot outrun it:
 
 ==================  ==============================================================================
 network             own network namespace, and ``socket()`` is refused (seccomp)
@@ -14,16 +14,15 @@ memory              RLIMIT_AS; memory that belongs to no process (memfd, System 
 time, files         RLIMIT_CPU, RLIMIT_FSIZE; the caller stops what exceeds wall time or output
 ==================  ==============================================================================
 
-RLIMIT_NPROC counts per user and does not bind root. So a sandbox started by root runs under a uid
-of its own, picked at random where nobody has one; an ordinary user's runs in a user namespace,
-whose processes Linux counts apart (since 5.14; before, no thread can be started).
+RLIMIT_NPROC counts per user and does not bind root. So a sandbox started by root runs under its own
+uid, picked at random among unused ones. An ordinary user's sandbox runs in a user namespace, whose
+processes Linux counts separately (since 5.14; before that, no thread can be started).
 
-If the caller is killed, its sandboxes die with it. In the microseconds in which bwrap waits for its
-own first process, that process may stay behind, idle: it has run nothing yet.
+If the caller is killed, its sandboxes die with it. While bwrap waits for its own first process
+(microseconds), that process may stay behind idle; it has run nothing yet.
 
-The one limit that is polled is the number of files in the tmpfs (each takes a kilobyte of the
-kernel's memory). Other small objects of the kernel, such as file locks, are limited by CPU time
-only.
+The only polled limit is the number of files in the tmpfs (each takes a kilobyte of the kernel's
+memory). Other small kernel objects, such as file locks, are limited only by CPU time.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ _NOT_WORKING = (
 _SECONDS_TO_START, _SECONDS_TO_DIE, _SECONDS_TO_POLL = 60, 60, 0.1
 _MAX_FILES = 10_000
 _OUT_OF_MEMORY = re.compile(rb"MemoryError|std::bad_alloc|[Cc]annot allocate memory")
-# No account, and no range that systemd or containers hand out, has these.
+# No account has these, nor any range that systemd or containers assign.
 _FIRST_UID, _NUM_UIDS = 0x7000_0000, 0x0FFF_0000
 _NOBODY = "65534"
 _THREADS = 16
@@ -75,10 +74,10 @@ _ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "LC_ALL": "C.UTF-8",
     "PYTHONUTF8": "1",
-    "PYTHONHASHSEED": "0",  # the same verdict on every run, also where a set's order matters
+    "PYTHONHASHSEED": "0",  # the same verdict on every run, even if a set's order matters
     "PYTHONPATH": "/packages",
     "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "1",  # every further arena takes 64 MB of address space
+    "MALLOC_ARENA_MAX": "1",  # every extra arena takes 64 MB of address space
 }
 
 
@@ -89,26 +88,26 @@ class Limits:
     wall_seconds: float = 12.0  # from the program's start to its end
     cpu_seconds: int = 6
     memory_bytes: int = 2048 * MIB  # address space
-    output_bytes: int = 16 * MIB  # of stdout, and as many of stderr
-    scratch_bytes: int = 64 * MIB  # of the only writable folder, which lies in memory, too
+    output_bytes: int = 16 * MIB  # for stdout, and as many for stderr
+    scratch_bytes: int = 64 * MIB  # for the only writable folder, which is also in memory
 
 
 @dataclass(frozen=True)
 class Run:
-    """What became of a program."""
+    """The outcome of a program."""
 
     outcome: str  # ok (status 0), runtime error, time limit, memory limit or output limit
-    status: int | None  # 128 + n where signal n ended it; None where the caller stopped it
-    stdout: bytes  # at most `Limits.output_bytes`, as stderr
+    status: int | None  # 128 + n if signal n ended it; None if the caller stopped it
+    stdout: bytes  # at most `Limits.output_bytes`, like stderr
     stderr: bytes
     seconds: float  # its wall time, without the sandbox's own
 
 
 def run_program(source: str, stdin: bytes = b"", limits: Limits | None = None) -> Run:
-    """Run a Python program in a sandbox of its own and wait for its end.
+    """Run a Python program in its own sandbox and wait for its end.
 
-    When this returns, no process, mount or file of the sandbox is left. Several threads may call
-    it at once. InputError if bubblewrap is missing, or does not keep what this module promises.
+    When this returns, no process, mount or file of the sandbox is left. Several threads may call it
+    at once. InputError if bubblewrap is missing, or breaks this module's promises.
     """
     check_sandbox()
     return _run(source, stdin, limits or Limits())
@@ -116,7 +115,7 @@ def run_program(source: str, stdin: bytes = b"", limits: Limits | None = None) -
 
 @cache
 def check_sandbox() -> None:
-    """Try, once in a process, that a sandbox can be made here and confines; InputError if not."""
+    """Check once per process that a sandbox can be made here and confines; InputError if not."""
     run = _run(_PROBE, b"", Limits(wall_seconds=30))
     if run.outcome != "ok":
         raise InputError(f"{_PURPOSE}; it cannot run here: {run.outcome}: {_last_line(run.stderr)}")
@@ -128,7 +127,7 @@ def check_sandbox() -> None:
         raise InputError(f"{_PURPOSE}; here it does not confine: {', '.join(leaks)}")
 
 
-# Prints what should not be possible, as a JSON list; starts at most twice the threads allowed.
+# Prints what should be impossible, as a JSON list; starts at most twice the allowed threads.
 _PROBE = f"""
 import json, os, socket, threading
 leaks = []
@@ -178,7 +177,7 @@ def _run(source: str, stdin: bytes, limits: Limits) -> Run:
         init, started, stopped = None, False, None
         try:
             init = _first_process(stack, sandbox)
-            # Python asks whether its caller still lives; no question comes where it never starts.
+            # Python asks whether its caller still lives; if it never starts, no question comes.
             sandbox.gate.settimeout(_SECONDS_TO_START)
             with contextlib.suppress(OSError):
                 started = bool(sandbox.gate.recv(1) and sandbox.gate.send(b"!"))
@@ -188,7 +187,7 @@ def _run(source: str, stdin: bytes, limits: Limits) -> Run:
             seconds = time.monotonic() - start
         finally:
             _end(sandbox.process, init)
-        # All writers are dead: what their pipes still hold is all there will be.
+        # All writers are dead, so their pipes already hold the last output.
         for file, text in texts.items():
             while len(text) <= limits.output_bytes and (chunk := os.read(file, 2**16)):
                 text += chunk
@@ -206,14 +205,14 @@ def _run(source: str, stdin: bytes, limits: Limits) -> Run:
 
 
 def _outcome(status: int, err: bytes, seconds: float, limits: Limits) -> str:
-    """What the exit status of a program says that ended by itself."""
+    """The meaning of the exit status of a program that ended by itself."""
     if status == 0:
         return "ok"
-    # The kernel's second signal for CPU time is SIGKILL, which a program can send itself, too.
+    # The kernel's second signal for CPU time is SIGKILL, which a program can also send itself.
     is_killed = status == 128 + signal.SIGKILL and seconds >= limits.cpu_seconds
     if is_killed or status == 128 + signal.SIGXCPU:
         return "time limit"
-    # An allocation fails where the limit is, so only the last words tell.
+    # An allocation fails at the limit, so only the last words tell.
     return "memory limit" if _OUT_OF_MEMORY.search(err[-2048:]) else "runtime error"
 
 
@@ -223,10 +222,10 @@ def _last_line(text: bytes) -> str:
 
 @dataclass(frozen=True)
 class _Sandbox:
-    """A bwrap that was just started, and the caller's ends of what connects to it.
+    """A bwrap that was just started, and the caller's ends of its pipes.
 
-    ``gate`` is where Python asks, ready for the program, whether its caller is still there:
-    bwrap's processes die with the caller only after their first milliseconds.
+    At ``gate``, Python asks before the program whether its caller is still alive: bwrap's processes
+    die with the caller only after their first milliseconds.
     """
 
     process: subprocess.Popen
@@ -251,10 +250,10 @@ def _make(stack: ExitStack, source: str, stdin: bytes, limits: Limits) -> _Sandb
             stdin=given,
             stdout=far_out,
             stderr=far_err,
-            # bwrap must not stumble over a status that nobody reads: it has the reader's end, too.
+            # bwrap must not fail on a status that nobody reads, so it also has the reader's end.
             pass_fds=(*files, far_status, status, far_gate.fileno()),
             env={},
-            start_new_session=True,  # Ctrl-C is for the caller, who then ends the sandbox
+            start_new_session=True,  # Ctrl-C goes to the caller, who then ends the sandbox
         )
     return _Sandbox(process, status, gate, (out, err))
 
@@ -279,8 +278,8 @@ if gate >= 0:
 def _memory_file(stack: ExitStack, content: bytes) -> int:
     """A read-only descriptor of bytes in memory.
 
-    Unlike a pipe nobody has to feed it while the program runs, and the program can open it again
-    (``/dev/stdin``). It is sealed: opened for writing, it would be memory without a limit.
+    Unlike a pipe, it needs no writer while the program runs, and the program can open it again
+    (``/dev/stdin``). It is sealed, because a writable one would be memory without a limit.
     """
     with os.fdopen(os.memfd_create("lalp", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "wb") as file:
         file.write(content)
@@ -293,7 +292,7 @@ def _memory_file(stack: ExitStack, content: bytes) -> int:
 
 
 def _pipe(near: ExitStack, far: ExitStack, uid: int | None) -> tuple[int, int]:
-    """A pipe's ends, to read and to write; the program may open the latter (``/dev/stdout``)."""
+    """A pipe's read and write ends; the program may open the write end (``/dev/stdout``)."""
     reader, writer = os.pipe()
     near.callback(os.close, reader)
     far.callback(os.close, writer)
@@ -311,7 +310,7 @@ class _Init:
 
 
 def _first_process(stack: ExitStack, sandbox: _Sandbox) -> _Init | None:
-    """Read from bwrap who it is; None where bwrap failed before, or it has ended already."""
+    """Read its id from bwrap; None if bwrap failed before, or if it has already ended."""
     with os.fdopen(os.dup(sandbox.status), "rb") as status:
         line = status.readline()
     if not line.endswith(b"\n"):
@@ -323,7 +322,7 @@ def _first_process(stack: ExitStack, sandbox: _Sandbox) -> _Init | None:
         parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
     except (ProcessLookupError, FileNotFoundError):
         return None
-    # Its number may belong to another process by now, which is not ours to end.
+    # By now its number may belong to another process, which we must not end.
     return _Init(pid, pidfd) if int(parent) == sandbox.process.pid else None
 
 
@@ -334,7 +333,7 @@ def _watch(
     deadline: float,
     limits: Limits,
 ) -> str | None:
-    """Collect output until the program ends (None), or a limit is exceeded (the outcome)."""
+    """Collect output until the program ends (None) or exceeds a limit (the outcome)."""
     ended = os.pidfd_open(sandbox.process.pid)
     with selectors.DefaultSelector() as selector, ExitStack() as stack:
         stack.callback(os.close, ended)
@@ -360,30 +359,30 @@ def _has_too_many_files(init: _Init, limits: Limits) -> bool:
     try:
         scratch = os.statvfs(f"/proc/{init.pid}/root/scratch")
     except OSError:
-        return False  # not there yet, or no more
-    # While bwrap is still at work, this is whatever the machine itself has there.
+        return False  # not there yet, or gone
+    # While bwrap is still at work, this is the machine's own file.
     is_ours = scratch.f_blocks == limits.scratch_bytes // scratch.f_frsize
     return is_ours and scratch.f_files - scratch.f_ffree > _MAX_FILES
 
 
 def _end(process: subprocess.Popen, init: _Init | None) -> None:
-    """Kill what is left, and wait until nothing is."""
+    """Kill all that is left, and wait until nothing is."""
     process.kill()  # the first process dies with it (--die-with-parent) ...
     if init is not None:  # ... unless it is too young to know that
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(init.pidfd, signal.SIGKILL)
-        # Readable when it is dead, which it is only after every process of its namespace.
+        # Readable when it is dead, and it dies after every process of its namespace.
         if not select.select([init.pidfd], [], [], _SECONDS_TO_DIE)[0]:
             raise RuntimeError(f"a sandbox's processes cannot be killed within {_SECONDS_TO_DIE} s")
     process.wait()
 
 
 def _spare_uid() -> int | None:
-    """A uid that nobody has, at random; None where the caller cannot take one (is not root)."""
+    """A random unused uid; None if the caller cannot take one (is not root)."""
     if os.geteuid() != 0:
         return None
     uid = _FIRST_UID + secrets.randbelow(_NUM_UIDS)
-    # Root of a container may have only few uids, but is no root to the kernel.
+    # A container's root may have only few uids, but it is not root to the kernel.
     for line in Path("/proc/self/uid_map").read_text().splitlines():
         first, _, count = map(int, line.split())
         if first <= uid < first + count:
@@ -396,7 +395,7 @@ def _command(
 ) -> list[str]:
     """The command line: bwrap, then prlimit and (for root) setpriv, which become Python.
 
-    ``files`` are descriptors of what bwrap reads: the program, its prelude, and the filter.
+    ``files`` are descriptors of bwrap's inputs: the program, its prelude, and the filter.
     """
     program, prelude, system_calls = files
     bwrap, prlimit = _tool("bwrap"), _tool("prlimit")
@@ -426,7 +425,7 @@ def _command(
 
 
 def _resource_limits(limits: Limits, *, own_user: bool) -> list[str]:
-    """Options of prlimit; no limit is above what the caller itself may have."""
+    """Options of prlimit; no limit exceeds the caller's own."""
     wanted = {
         "nproc": _THREADS if own_user else _THREADS + 1,  # in a user namespace bwrap itself counts
         "as": limits.memory_bytes,
@@ -443,13 +442,13 @@ def _resource_limits(limits: Limits, *, own_user: bool) -> list[str]:
     for name, value in wanted.items():
         _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))
         soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        # SIGXCPU first, which tells time from other ends; SIGKILL a second later.
+        # First SIGXCPU, which marks a time limit; SIGKILL a second later.
         top = soft + 1 if name == "cpu" and (hard < 0 or soft < hard) else soft
         options.append(f"--{name}={soft}:{top}")
     return options
 
 
-@cache  # so that the tool which was tried is the one that is used
+@cache  # so that the tested tool is the one in use
 def _tool(name: str) -> str:
     path = shutil.which(name)
     if path is None:
@@ -469,7 +468,7 @@ def _interpreter() -> Path:
 
 @cache
 def _view() -> tuple[str, ...]:
-    """What a program sees of the file system: what Python needs, read-only."""
+    """A program's view of the file system: the files that Python needs, read-only."""
     options = ["--ro-bind", "/usr", "/usr", "--perms", "0755", "--dir", "/etc"]
     options += ["--ro-bind-try", *["/etc/ld.so.cache"] * 2]
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
@@ -480,7 +479,7 @@ def _view() -> tuple[str, ...]:
             options += ["--ro-bind", str(path), str(path)]
     try:
         home = Path.home()
-    except RuntimeError:  # a user whom no file knows, as in some containers
+    except RuntimeError:  # a user that no file knows, as in some containers
         home = None
     for prefix in sorted({Path("/usr"), Path(sys.base_prefix), Path(sys.base_exec_prefix)}):
         if home is not None and home.is_relative_to(prefix):

@@ -1,4 +1,4 @@
-"""The system calls that a program in the sandbox may not make, as a filter of the kernel."""
+"""The system calls that a sandboxed program may not make, as a kernel filter."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lalp.files import read_data
 SYSTEM_CALLS = read_data("evaluation/system_calls.yaml")
 """Numbers of what is refused, by name, on x86_64 and aarch64."""
 
-# Column of the numbers, and the kernel's name of the machine (AUDIT_ARCH).
+# Column of the call numbers, and the kernel's name for the machine (AUDIT_ARCH).
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _CLONE_THREAD, _CLONE_NEW_NAMESPACE = 0x10000, 0x7E02_0000
-# Instructions of classic BPF, and what a filter may answer.
+# Instructions of classic BPF, and a filter's possible answers.
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _FAIL = 0x7FFF_0000, 0x8000_0000, 0x0005_0000
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data

@@ -1,4 +1,4 @@
-"""Find the final answer in a response: what a text marks as its answer, never a guess."""
+"""Find the final answer in a response: the marked answer, never a guess."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TOKEN = re.compile(
 )
 # Full stops and the like at an end; not the dots of "1, 2, ...".
 _STOPS = r"(?:[\s,;]|(?<!\.)\.(?![\s,;]*\.))*"
-# "mod 9", "(mod 9)", \pmod{9} behind an expression.
+# "mod 9", "(mod 9)", \pmod{9} after an expression.
 MODULUS = (
     r"\s*(?:\\pmod\s*(?:\{[^{}]*\}|\w)"
     r"|\(\s*\\?(?:text\{)?mod(?:ulo)?\b\}?[^()]*(?:\([^()]*\)[^()]*)?\)"
@@ -52,7 +52,7 @@ AFTER = re.compile(
     r"(?:or|i\.e\.,?|or equivalently|and)? ?(?:approximately|about|equivalently))\b"
     r"|,? ?\(?mod\b|\((?:or|approximately|which|i\.e\.|when|where|since|for|in|rounded)\b)"
 )
-# A noun that is counted: "29 strings", "2 of the"; not "3 times as", "n factorial".
+# A counted noun: "29 strings", "2 of the"; not "3 times as", "n factorial".
 COUNTED = re.compile(rf"\s+(?!(?:{WORDS['not_counted']})\b)[a-zA-Z][a-z-]*")
 # A letter, and its option; not "(B) or (C)", "B: no, C", "(B) is wrong".
 CHOICE = re.compile(
@@ -73,7 +73,7 @@ _LETTER_GIVEN = re.compile(
 
 
 def final_part(text: str) -> str | None:
-    """What follows the reasoning: behind the last ``</think>``; None where one is not closed.
+    """The text after the reasoning: behind the last ``</think>``; None if one is not closed.
 
     Example:
         >>> final_part("<think>Is it 8?</think>It is 7.")
@@ -94,7 +94,7 @@ def plain_text(text: str) -> str:
 
 
 def mask(text: str) -> tuple[str, list[str]]:
-    """Replace each LaTeX formula by one private-use token, so that all that has words is prose."""
+    """Replace each LaTeX formula by one private-use token, so that all words are prose."""
     formulas: list[str] = []
 
     def keep(match: re.Match[str]) -> str:
@@ -105,19 +105,19 @@ def mask(text: str) -> tuple[str, list[str]]:
 
 
 def unmask(text: str, formulas: Sequence[str]) -> str:
-    """Put the formulas that `mask` took out back in."""
+    """Put back the formulas that `mask` took out."""
     return re.sub(r"\ue000(\d+)\ue001", lambda match: formulas[int(match[1])], text)
 
 
 def expression_end(text: str, start: int) -> int:
-    """Where the longest expression, or list of expressions, from ``start`` on ends."""
+    """The end of the longest expression, or list of expressions, from ``start`` on."""
     end = position = start
     depth, previous = 0, None
     while depth >= 0 and (match := _TOKEN.match(text, position)):
         kind, token = match.lastgroup, match[0].strip()
         in_formula = previous == "operator" or re.match(r"\s*[-+*/^=)]", text[match.end() :][:9])
         if kind == "product" and not in_formula:
-            break  # "abc" is a product within a formula; elsewhere it may be anything
+            break  # "abc" is a product inside a formula; elsewhere it may be anything
         depth += (token in ("(", "[", "{")) - (token in (")", "]", "}"))
         position, previous = match.end(), kind
         if depth == 0 and kind != "list" and (kind != "operator" or token in ")]}!|"):
@@ -126,7 +126,7 @@ def expression_end(text: str, start: int) -> int:
 
 
 def tidy(expression: str) -> str:
-    """Strip punctuation around an expression, but no dots, and the modulus behind it."""
+    """Strip punctuation around an expression (except dots), and the modulus after it."""
     expression = re.sub(r"\\equiv(?![A-Za-z])", "≡", expression.strip(" \t\n,;"))
     if modulus := re.search(rf"{MODULUS}{_STOPS}$", expression):
         # "3^5 = 1 mod 11" is a congruence too.
@@ -136,9 +136,9 @@ def tidy(expression: str) -> str:
 
 
 def boxes(text: str) -> list[tuple[str, int, int]]:
-    """Contents, starts and ends of the last boxes; boxes whose braces do not close are left out."""
+    """Contents, starts and ends of the last boxes; boxes with unclosed braces are left out."""
     found = []
-    # At most twenty: each may be searched to the end of the text.
+    # At most twenty, because each search may reach the end of the text.
     for match in list(_BOX.finditer(text))[-20:]:
         end = closing_bracket(text, match.end() - 1)
         if end is not None and (content := text[match.end() : end].strip()):
@@ -158,10 +158,10 @@ def _last_boxed(text: str) -> str | None:
 
 
 def closing_bracket(text: str, start: int) -> int | None:
-    """Index of the bracket that closes the one at ``start``; None where nothing does."""
+    """Index of the bracket that closes the one at ``start``; None if nothing does."""
     opening, closing = text[start], {"{": "}", "(": ")", "[": "]"}[text[start]]
     depth = 0
-    # What a backslash stands before, as in "\\}", closes nothing.
+    # A character after a backslash, as in "\\}", closes nothing.
     for match in re.finditer(rf"\\.|[{re.escape(opening + closing)}]", text[start:], re.DOTALL):
         depth += (match[0] == opening) - (match[0] == closing)
         if depth == 0:
@@ -172,9 +172,9 @@ def closing_bracket(text: str, start: int) -> int | None:
 def extract_answer(text: str) -> str | None:
     r"""The final answer that a text marks as such.
 
-    In this order: the content of the last ``\boxed{}`` (or of a list of boxes); what follows the
-    last ``####``; what follows the last "answer is" or "answer:"; the whole text if it is one bare
-    expression or a phrase of up to three words. A text that merely mentions numbers has no answer.
+    This is the content of the last ``\boxed{}`` (or of a list of boxes); else the text after the
+    last ``####``; else that after the last "answer is" or "answer:"; else the whole text if it is
+    one bare expression or a phrase of up to three words. Otherwise there is none.
 
     Example:
         >>> extract_answer(r"First 3, then 4: so it is \boxed{12}.")
@@ -208,7 +208,7 @@ def extract_answer(text: str) -> str | None:
 def extract_choice(text: str) -> str | None:
     r"""The letter of the option that a text marks as its answer.
 
-    It stands in the last ``\boxed{}``, behind the last "answer is" or "answer:", or alone. Its own
+    It is in the last ``\boxed{}``, after the last "answer is" or "answer:", or alone. Its own
     option may follow ("(B) 12"). Two letters are no answer.
 
     Example:
@@ -230,7 +230,7 @@ def is_choice(reference: str) -> bool:
 
 
 def letter_or_text(text: str, reference: str | None) -> str:
-    """The text to compare: the letter that it gives, in a box, where the reference is a letter."""
+    """The text to compare: the given letter in a box, if the reference is a letter."""
     letter = extract_choice(text) if is_choice(reference or "") else None
     return rf"\boxed{{{letter}}}" if letter else text
 

@@ -1,9 +1,9 @@
 """Compare an answer with a reference: the same value, or values?
 
-A false "correct" puts a wrong solution into a training pool, while a missed one only makes the pool
-smaller: wherever a text is ambiguous there is no answer, never a guess. Both sides are split into
-values (``x=8, y=2 or x=2, y=8``), which are compared one by one: by their units, by the unknowns
-they are stated for, and as formulas that Math-Verify's parser reads.
+A false "correct" puts a wrong solution into a training pool; a missed one only makes the pool
+smaller. So an ambiguous text has no answer, and nothing is guessed. Both sides are split into
+values (``x=8, y=2 or x=2, y=8``). These are compared one by one: by their units, by their unknowns,
+and as formulas that Math-Verify's parser reads.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _SPACING = re.compile(
     r"(?<!\\)\\(?:(?:left|right|[bB]igg?|displaystyle|limits|q?quad)(?![a-zA-Z])|[,;!: ])"
 )
 _WORDS = re.compile(r"(?i)(?!infinity$)(?:[a-z]{4,}|yes|no|odd)(?:[ -][a-z]+)*")
-# 4.5e33, as in Minerva's references; "2e-1" is twice e, less 1.
+# 4.5e33, as in Minerva's references; "2e-1" is twice e, minus 1.
 _E_NOTATION = re.compile(
     r"(?<![\w.\\])(?![2-9]e-\d(?!\d))(\d+(?:\.\d*)?|\.\d+)[eE]\+?(-?\d+)(?![\w.])"
 )
@@ -74,25 +74,25 @@ _RELATION = re.compile(r"\\(?:[lg]eq?(?:slant)?|[lg]t)(?![a-zA-Z])|[<>]=?")
 _VAGUE = re.compile(r"\.\.\.|\\mp(?![a-z])|^$")
 _MEMBER_OF = re.compile(r"^[\s$({]*[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|∈)")  # x \in [0, 1]
 _UNION = r"\\cup(?![a-zA-Z])|\bor\b"
-# Commands, functions and what is called, which are no unknowns.
+# Commands, functions and called names, which are not unknowns.
 _NO_UNKNOWN = re.compile(
     rf"\\(?!(?:{WORDS['greek']})(?![a-zA-Z]))[a-zA-Z]+|(?<![\\a-zA-Z])(?:{WORDS['functions']})(?![a-z])"
     r"|[a-zA-Z](?=\()"
 )
-# What is asked for, to the left of its value: "P(A \cup B)", "f(3)", "\sin B", "|S|", an area.
+# Requested quantities, to the left of their value: "P(A \cup B)", "f(3)", "\sin B", "|S|", an area.
 _QUANTITY = re.compile(
     rf"(?:[fghA-Z]'*|[a-z](?=\((?:\d|[A-Z])))\([^()]*(?:\([^()]*\)[^()]*)*\)"
     rf"|\|(?:[^a-z\\|]|\\[a-z]+)*\||\\(?:sin|cos|tan)\s*\(?(?:{_NAME}|\\angle\s*[A-Z]{{1,3}})\)?"
     r"|\\lim(?![a-z]).*|[A-Z]{2,4}|.*\\[bp]?mod(?![a-z]).*"
 )
-# An interval: its lower end, whether that belongs to it, the same of its upper end, its unknown.
+# An interval: its lower end, whether that belongs to it, the same for its upper end, its unknown.
 _Range = tuple[str, bool, str, bool, str]
 _MAX_VALUES = 100  # an answer with more values is an enumeration, and matching is quadratic
 
 
 @dataclass(frozen=True)
 class _Value:
-    """One value, or the components of one, and the unknowns that they are stated for."""
+    """One value, or its components, and the unknowns that they belong to."""
 
     parts: tuple[str, ...]
     names: tuple[str, ...] = ()
@@ -103,10 +103,9 @@ def equivalent(reference: str, answer: str) -> bool:
 
     Several values are compared as a set: each of the reference's must match another one of the
     answer's. Values of several unknowns ("x=6, y=5") are compared unknown by unknown in
-    alphabetical order; names count where both sides have them. A unit counts where both sides have
-    one. A decimal with three or more significant digits matches a constant that rounds to it. An
-    answer that leaves a sum, product, limit or integral to be carried out matches only a reference
-    that does so too.
+    alphabetical order; names count if both sides have them. A unit counts if both sides have one. A
+    decimal with three or more significant digits matches a constant that rounds to it. An answer
+    with an unevaluated sum, product, limit or integral matches only a reference that has one too.
 
     This may run for very long on hostile input: `grade_answers` sets a time limit.
 
@@ -121,7 +120,7 @@ def equivalent(reference: str, answer: str) -> bool:
         (True, False)
     """
     words, given_words = bare_words(reference), bare_words(answer)
-    # As LaTeX's text commands say, the reference is no formula: "\text{yes}", "\textbf{(B)}".
+    # LaTeX's text commands show that the reference is not a formula: "\text{yes}", "\textbf{(B)}".
     is_text = re.match(rf"\s*\(?\\(?:{TEXT})\s*\{{", reference) and words.isalpha()
     if CHOICE.fullmatch(words) and (is_text or len(words) == 1):
         chosen = CHOICE.fullmatch(given_words)
@@ -142,7 +141,7 @@ def equivalent(reference: str, answer: str) -> bool:
     except UnreadableError as error:
         raise ValueError(f"cannot read the reference {reference!r}: {error}") from error
     ranges = [[_range(part) for part in split_outside(text, _UNION)] for text in cleaned]
-    # Without a relation on either side, "(1, 2)" may be a point.
+    # If neither side has a relation, "(1, 2)" may be a point.
     closed = any(text.startswith("[") or text.endswith("]") for text in cleaned)
     if (closed or any(map(_RELATION.search, cleaned))) and not any(None in r for r in ranges):
         return _same_items(*ranges, _same_range)
@@ -161,7 +160,7 @@ def _differ_in_logic(gold: str, answer: str) -> bool:
 
 
 def _check_reference(part: str) -> None:
-    """Read one value of a reference, where it is to be read as a formula."""
+    """Read one value of a reference if it should be a formula."""
     part = without_unit(part)
     bracketed = _components(part)
     if bracketed:
@@ -197,7 +196,7 @@ def split_values(expression: str) -> list[tuple[str, ...]]:
 
 
 def _values(expression: str) -> list[_Value]:
-    """The values of `split_values`, with their units and the unknowns that they are stated for."""
+    """The values of `split_values`, with their units and unknowns."""
     values: list[_Value] = []
     named: dict[str, str] = {}  # the values of single unknowns that belong together
     unknowns: list[str] = []  # of "(x, y) = ...", which also holds for the pairs that follow
@@ -221,7 +220,7 @@ def _values(expression: str) -> list[_Value]:
 
 
 def _set_content(text: str) -> str | None:
-    r"""What stands in the braces of a set; None for all else, as for the fractional part of x."""
+    r"""The content of a set's braces; None for all else, such as the fractional part of x."""
     plain = text.replace(r"\{", "{").replace(r"\}", "}")
     if not plain.startswith("{") or "\\emptyset" in text or not plain.endswith("}"):
         return None
@@ -245,7 +244,7 @@ def _components(text: str) -> tuple[str, list[str]] | None:
 
 
 def _tuples(value: str, unknowns: Sequence[str]) -> list[_Value]:
-    """The components of ``(a, b)`` or ``(x=a, y=b)`` as one tuple; else the value on its own."""
+    """The components of ``(a, b)`` or ``(x=a, y=b)`` as one tuple; else the value alone."""
     bracket, components = _components(value) or ("", [])
     if bracket != "(":
         return [_Value((value,))]
@@ -257,7 +256,7 @@ def _tuples(value: str, unknowns: Sequence[str]) -> list[_Value]:
 
 
 def _clean(expression: str) -> str:
-    r"""One spelling for what is written in many: spacing, dots, ``\pm``, "and", thousands."""
+    r"""One spelling for several variants: spacing, dots, ``\pm``, "and", thousands."""
     text = plain_text(expression.replace("**", "^")).translate(LATEX_SIGNS).replace("^^", "^")
     text = re.sub(_E_NOTATION, r"\1 \\cdot 10^{\2}", with_dollars(_peeled(text)))
     text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)  # a thin space between thousands
@@ -274,7 +273,7 @@ def _clean(expression: str) -> str:
 
 
 def _spelled_out(text: str) -> str:
-    r"""Braces where LaTeX lets them be left out, and repeating decimals as fractions."""
+    r"""Add the braces that LaTeX lets people omit, and write repeating decimals as fractions."""
     text = re.sub(r"(\\[dt]?frac)\s*([0-9a-zA-Z])(?![a-zA-Z])", r"\1{\2}", text)
     text = re.sub(r"(\\[dt]?frac\{[^{}]*\})\s*([0-9a-zA-Z])", r"\1{\2}", text)
     text = re.sub(r"(\\log)\s*_\s*([0-9a-zA-Z])\s*", r"\1_{\2} ", text)
@@ -292,7 +291,7 @@ def _repeating(match: re.Match[str]) -> str:
 
 
 def _peeled(text: str) -> str:
-    """The content of a box, dollar signs, braces or a font around the whole expression."""
+    """The expression without a box, dollar signs, braces or a font around all of it."""
     text = text.strip()
     while match := re.match(rf"(?:\\(?:{TEXT}|boldsymbol|bm|f?boxed)\s*)?\{{", text):
         if closing_bracket(text, match.end() - 1) != len(text) - 1:
@@ -337,13 +336,13 @@ def _same_range(gold: _Range, answer: _Range) -> bool:
 
 
 def _named(piece: str) -> tuple[list[str], str]:
-    """Split ``x = y = 0`` into its unknowns and their value; no unknowns if it has another form."""
+    """Split ``x = y = 0`` into its unknowns and their value; no unknowns if the form differs."""
     *lefts, value = split_sides(piece)
     if len(lefts) == 1 and _NAMES.fullmatch(value) and not _NAMES.fullmatch(lefts[0]):
         lefts, value = [value], lefts[0]  # "5 = x"
     if all(map(_NAMES.fullmatch, lefts)):
         return [spelling(side) for side in lefts], value if lefts else piece
-    # "1 + ... + n = 5" states 5, whatever the sum.
+    # "1 + ... + n = 5" states 5 for any sum.
     return [], value if "..." in piece else piece
 
 
@@ -371,8 +370,8 @@ def _same_value(gold: _Value, answer: _Value) -> bool:
         return all(map(same_expression, gold.parts, answer.parts))
     is_equation = [len(split_sides(value.parts[0])) > 1 for value in (gold, answer)]
     if gold.names and is_equation[1]:
-        # "x = 10/2 = 5" is as good as "x = 5"; "2x - y = 1" as good as "y = 2x - 1", while
-        # "2x = 10" is no solution.
+        # "x = 10/2 = 5" equals "x = 5", and "2x - y = 1" equals "y = 2x - 1", but "2x = 10" is not
+        # a solution.
         left = spelling(split_sides(answer.parts[0])[0])
         if (left,) == gold.names:
             return same_expression(gold.parts[0], answer.parts[0])
@@ -384,7 +383,7 @@ def _same_value(gold: _Value, answer: _Value) -> bool:
 
 
 def _same_equation(gold: str, answer: str) -> bool:
-    """Whether two equations say the same, as ``2x = 4`` and ``x = 2`` do."""
+    """Whether two equations say the same, like ``2x = 4`` and ``x = 2``."""
     if spelling(gold) == spelling(answer):
         return True
     sides = [split_sides(text) for text in (gold, answer)]
@@ -394,7 +393,7 @@ def _same_equation(gold: str, answer: str) -> bool:
 
 
 def same_expression(gold: str, answer: str) -> bool:
-    """Whether two single expressions are equal; units count where both have one."""
+    """Whether two single expressions are equal; units count if both have one."""
     (gold, unit), (answer, given_unit) = split_unit(gold), split_unit(answer)
     if unit and given_unit and not same_unit(unit, given_unit):
         return False
@@ -445,18 +444,18 @@ def _same_formula(gold: str, answer: str) -> bool:
     if (same := same_constant(gold_expression, answer_expression)) is not None:
         return same
     if differ_somewhere(gold_expression, answer_expression):
-        return False  # spares the algebra, which takes longest where there is nothing to prove
+        return False  # avoids the algebra, which is slowest if there is nothing to prove
     if verify(gold_expression, answer_expression, timeout_seconds=None):
         return True
-    # Math-Verify compares a bare symbol by its name alone; n + 1 it compares by algebra.
+    # Math-Verify compares a bare symbol only by its name, but n + 1 by algebra.
     symbol = getattr(gold_expression, "is_Symbol", False)
     return symbol and verify(gold_expression + 1, answer_expression + 1, timeout_seconds=None)
 
 
 def _stated(answer: str) -> str | None:
-    """The value that an equation states for what is asked; None where it states another's.
+    """The value that an equation states for the requested quantity; None if it is for another one.
 
-    To the left of it may stand a quantity, or what equals the value: "P(A) = 1/2", "2 + 2 = 4".
+    A quantity, or an equal expression, may be to the left of it: "P(A) = 1/2", "2 + 2 = 4".
     """
     *lefts, value = split_sides(answer)
     if lefts and not all((*lefts, value)):
@@ -464,7 +463,7 @@ def _stated(answer: str) -> str | None:
     if _RELATION.search(answer):
         return None if lefts else answer
     if "≡" in answer:
-        return value  # what is congruent to it is another number
+        return value  # a congruent number is a different one
     for i, left in enumerate(lefts):
         derived = i > 0 and _unknowns(left) and _is_quantity(lefts[0])
         if not (derived or _is_quantity(left) or _is_equal(value, left)):
@@ -473,9 +472,9 @@ def _stated(answer: str) -> str | None:
 
 
 def _is_quantity(text: str) -> bool:
-    """Whether a text names what may be asked for: a name, words, or a formula of several unknowns.
+    """Whether a text names a possible request: a name, words, or a formula of several unknowns.
 
-    "2x" and "x^2" are on the way to x.
+    "2x" and "x^2" are only steps towards x.
     """
     text = text.strip()
     if _NAMES.fullmatch(text) or _QUANTITY.fullmatch(text):
@@ -513,7 +512,7 @@ def _same_ratio(gold: str, answer: str) -> bool:
 
 
 def _points(text: str) -> tuple[str, ...] | None:
-    """What an angle, a segment or a ray is known by; None for all else."""
+    """The key of an angle, a segment or a ray; None for all else."""
     match = _BY_POINTS.fullmatch(text.strip())
     if match is None:
         return None

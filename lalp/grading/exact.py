@@ -1,20 +1,20 @@
-"""Compare what Math-Verify has read: exactly, however small or large the values are."""
+"""Compare what Math-Verify has read, exactly, for small and large values."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from typing import Any
 
-# Digits to which a difference is worked out before it counts as none for arithmetic, and those for
-# formulas with exponentials of large numbers: tanh(1000) is 1 - 10^-868.
+# Digits of a difference that are computed before it counts as zero: for arithmetic, and for
+# formulas with exponentials of large numbers (tanh(1000) is 1 - 10^-868).
 _DIGITS, _MORE_DIGITS = 400, 5000
 
 
 def same_constant(gold: Any, answer: Any) -> bool | None:
-    """Whether two constants are equal; None where one of them is no finite number.
+    """Whether two constants are equal; None if one of them is not a finite number.
 
-    Their difference is worked out with as many digits as it takes to see that it is not zero, so
-    neither 1.6e-19 and 3.2e-19 nor the root of 10^40 + 1 and 10^20 are the same.
+    Their difference is computed with enough digits to see that it is not zero. So 1.6e-19 and
+    3.2e-19 differ, and so do the root of 10^40 + 1 and 10^20.
 
     Example:
         >>> from sympy import Integer, sqrt
@@ -26,14 +26,14 @@ def same_constant(gold: Any, answer: Any) -> bool | None:
     difference = with_exact_decimals(gold) - with_exact_decimals(answer)
     scale = _largest_exponent(difference)
     if difference != 0 and scale > _MORE_DIGITS:
-        return False  # out of reach; what is not seen to be the same is not the same
+        return False  # out of reach; values not shown to be equal are not equal
     value = difference.evalf(5, maxn=_DIGITS if scale < _DIGITS / 4 else 2 * _MORE_DIGITS)
     if not value.is_number or not value.is_finite:
         return None
     parts = [part for part in value.as_real_imag() if part != 0]
     if any(part.is_Float and part._prec > 1 for part in parts):
         return False
-    # What is left is zero to hundreds of digits: algebra has the last word where it has one.
+    # The rest is zero to hundreds of digits: algebra decides if it can.
     is_zero = difference.equals(0)
     return is_zero is True if scale > _DIGITS / 4 else not parts or is_zero is not False
 
@@ -52,7 +52,7 @@ def _largest_exponent(expression: Any) -> float:
 
 
 def differ_somewhere(gold: Any, answer: Any) -> bool:
-    """Whether two formulas have other unknowns, or other values where those are small integers."""
+    """Whether two formulas differ in their unknowns, or in their values at small integers."""
     from sympy import Expr
 
     if not isinstance(gold, Expr) or not isinstance(answer, Expr):
@@ -70,11 +70,11 @@ def differ_somewhere(gold: Any, answer: Any) -> bool:
         ]
         return same_constant(*values) is False
     except (TypeError, ValueError, ArithmeticError, AttributeError):
-        return False  # such as at a pole: the algebra decides
+        return False  # for example at a pole: the algebra decides
 
 
 def same_equation(gold: tuple[Any, Any], answer: tuple[Any, Any]) -> bool:
-    """Whether two equations, as their sides, are multiples of each other: 2x = 4 of x = 2.
+    """Whether two equations, given by their sides, are multiples of each other: 2x = 4 and x = 2.
 
     Example:
         >>> from sympy.abc import x, y
@@ -97,7 +97,7 @@ def same_equation(gold: tuple[Any, Any], answer: tuple[Any, Any]) -> bool:
 
 
 def with_imaginary_unit(gold: Any, answer: Any) -> tuple[Any, Any]:
-    """Both sides with ``i`` as the root of -1, where it is the only unknown."""
+    """Both sides with ``i`` as the root of -1, if it is the only unknown."""
     from sympy import Basic, I
 
     sides = (gold, answer)
@@ -134,5 +134,5 @@ def rounded_constant(expression: Any) -> Fraction | None:
         return None
     value = expression.evalf(30)
     if not (value.is_number and value.is_Atom):
-        value = expression.doit().evalf(30)  # such as a sum, which is to be carried out
+        value = expression.doit().evalf(30)  # such as an unevaluated sum
     return Fraction(str(value)) if value.is_Float and value.is_finite else None

@@ -1,7 +1,7 @@
-r"""Read formulas with Math-Verify's parser, and tell which of them it reads whole.
+r"""Read formulas with Math-Verify's parser, and tell which ones it reads completely.
 
-That parser drops what it does not know: of ``A^T``, ``\gcd(a, b)`` and ``x^\circ`` it leaves ``A``,
-``1`` and ``x``. Such formulas are the same only where they are spelled the same.
+That parser drops what it does not know: it reads ``A^T``, ``\gcd(a, b)`` and ``x^\circ`` as ``A``,
+``1`` and ``x``. Such formulas are equal only if they have the same spelling.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class UnreadableError(ValueError):
 
 
 def split_outside(text: str, separator: str) -> list[str]:
-    """Split at the separators that stand outside all brackets, and strip the parts."""
+    """Split at the separators outside all brackets, and strip the parts."""
     parts, depth, start = [], 0, 0
     for match in re.finditer(rf"[(\[{{]|[)\]}}]|{separator}", text):
         if match[0] in ("(", "[", "{"):
@@ -52,7 +52,7 @@ def split_sides(text: str) -> list[str]:
 
 
 def is_read_whole(text: str) -> bool:
-    r"""Whether Math-Verify's parser keeps all that a formula says.
+    r"""Whether Math-Verify's parser keeps the whole meaning of a formula.
 
     Example:
         >>> is_read_whole(r"\frac{x^2}{2}"), is_read_whole("x^T"), is_read_whole(r"\vec{x}")
@@ -65,14 +65,14 @@ def is_read_whole(text: str) -> bool:
 
 
 def spelling(text: str) -> str:
-    r"""A formula without spaces and without braces that change nothing: ``x_{1}`` is ``x_1``."""
+    r"""A formula without spaces and without redundant braces: ``x_{1}`` is ``x_1``."""
     text = re.sub(r"(\\[a-zA-Z]+)\s+([a-zA-Z0-9])(?![a-zA-Z0-9])", r"\1{\2}", text)
     text = re.sub(r"([_^])\s*\{\s*([a-zA-Z0-9])\s*\}", r"\1\2", text)
     return re.sub(r"(?<!\d) | (?!\d)", "", re.sub(r"\s+", " ", text))
 
 
 def are_words(gold: str, answer: str) -> bool:
-    """Whether letters are a name or a word, no product: their order and their case count.
+    """Whether letters are a name or a word, not a product: their order and case count.
 
     Example:
         >>> are_words("IV", "VI"), are_words("cat", "act"), are_words("ab", "ba")
@@ -85,14 +85,14 @@ def are_words(gold: str, answer: str) -> bool:
 
 
 def are_reordered(gold: str, answer: str) -> bool:
-    """Whether two formulas hold the same capitals in another order: points, or matrices."""
+    """Whether two formulas hold the same capitals in a different order: points, or matrices."""
     runs = [sorted(_CAPITALS.findall(text)) for text in (gold, answer)]
     return runs[0] != runs[1] and sorted(map(sorted, runs[0])) == sorted(map(sorted, runs[1]))
 
 
 @lru_cache(maxsize=4096)
 def parse_formula(text: str) -> Any:
-    """The sympy expression that Math-Verify's parser reads in ``text``; case counts in names.
+    """The sympy expression that Math-Verify's parser reads in ``text``; names are case-sensitive.
 
     Raises:
         UnreadableError: If the text is not one expression.
@@ -103,17 +103,17 @@ def parse_formula(text: str) -> Any:
     from sympy import Eq
 
     normalization = replace(LatexExtractionConfig().normalization_config, units=False)
-    # Degrees that are no unit of the whole, as in "\\sin 30^\\circ".
+    # Degrees that are not a unit of the whole, as in "\\sin 30^\\circ".
     latex = re.sub(rf"(\d+(?:\.\d+)?)\s*{DEGREE}", r"(\\frac{\1\\pi}{180})", to_latex(text))
-    # A product of a number and brackets, which would be read as a mixed number.
+    # A product of a number and brackets would be read as a mixed number.
     latex = re.sub(r"(\d)\s*(\(\s*\\[dt]?frac)|(\))\s*(\\[dt]?frac)", r"\1\3 \\cdot \2\4", latex)
-    # "2 3" would be read as 2 + 3, "n!!" as (n!)!, and "a^b^c" as (a^b)^c.
-    # Of "12_8" the base would be dropped.
+    # "2 3" would be read as 2 + 3, "n!!" as (n!)!, and "a^b^c" as (a^b)^c. The base of "12_8" would
+    # be dropped.
     unreadable = r"\d\s+\d|!\s*!|\^\{[^{}]*\}\s*\^|^\s*[*/^]|[-+*/^=]\s*$|(?<![a-zA-Z_{])\d+\s*_"
     if re.search(unreadable, latex):
         raise UnreadableError(f"{text!r} is not one expression")
     try:
-        # Math-Verify takes "3s" for 3 seconds; units are dropped before.
+        # Math-Verify takes "3s" for 3 seconds; units are removed before.
         found = latex2sympy(
             normalize_latex(latex, config=normalization),
             is_real=not should_treat_as_complex(latex),
@@ -123,7 +123,7 @@ def parse_formula(text: str) -> Any:
         )
     except (MemoryError, RecursionError):
         raise
-    except Exception as error:  # the parser raises almost anything
+    except Exception as error:  # the parser may raise almost anything
         raise UnreadableError(f"{text!r} is not a mathematical expression") from error
     # An equation that is true or false by itself is refused: all false ones would be equal.
     if found is None or (
@@ -168,7 +168,7 @@ def to_latex(text: str) -> str:
 
 
 def is_unfinished(expression: Any) -> bool:
-    """Whether a sum, product, integral, limit or derivative is left to be carried out."""
+    """Whether a sum, product, integral, limit or derivative is left unevaluated."""
     from sympy import Basic, Derivative, Integral, Limit, Product, Sum
 
     parts = (Sum, Product, Integral, Limit, Derivative)

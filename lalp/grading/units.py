@@ -1,4 +1,4 @@
-r"""Units behind a value: ``5 m/s``, ``15\text{ cm}^2``, ``30^\circ``, ``4:30 P.M.``."""
+r"""Units after a value: ``5 m/s``, ``15\text{ cm}^2``, ``30^\circ``, ``4:30 P.M.``."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ DEGREE = r"\^\s*(?:\\circ(?![a-z])|\{\s*\\circ\s*\})"
 _TEMPERATURE = re.compile(rf"(?:{DEGREE}\s*|\s*degrees?\s+)(C|F|(?i:celsius|fahrenheit))\s*")
 _SCALES = {"c": "celsius", "f": "fahrenheit"}
 _WRAPPED = re.compile(rf"\\(?:{TEXT})\s*\{{([^{{}}]*)\}}")
-# Whole words in any case; of what is shorter the case counts: mg is not Mg.
+# Whole words in any case; in shorter units case counts: mg is not Mg.
 _NAMES = {name: re.compile(rf"(?:{names})\.?") for name, names in WORDS["units"].items()}
 _FACTOR = re.compile(
     r"(?:(?P<before>square|sq\.?|cubic)\s+)?(?P<name>[A-Za-z](?:[A-Za-z]|\.[a-z])*\.?)"
     r"(?:\s+(?P<word>squared|cubed)|\s*\^\s*\{?(?P<exponent>[23])\}?)?"
 )
 _POWERS = {"square": 2, "sq": 2, "sq.": 2, "squared": 2, "cubic": 3, "cubed": 3}
-# A number without unknowns, behind which a unit needs no mark.
+# A number without unknowns; a unit after it needs no mark.
 _VALUE = re.compile(
     r"(?:[-+\d.,:/{}()\s]|\\(?:[dt]?frac|pi|sqrt)(?![a-zA-Z])|\\[,;! ])*[\d})i](?!\w)\s*"
 )
-# Units that are products of unknowns behind a formula: "\frac{1}{2} mg".
+# Units that are products of unknowns after a formula: "\frac{1}{2} mg".
 _PRODUCTS = frozenset(WORDS["units_like_products"].split("|"))
-# What is counted, in up to four words: "31 red marbles", "6\text{ different ways}".
+# The counted things, in up to four words: "31 red marbles", "6\text{ different ways}".
 _NOUN = re.compile(r"\s*[a-zA-Z][a-z-]{2,}(?:\s+[a-zA-Z][a-z-]+){0,3}[.\s]*")
 _VERBS = re.compile(rf"\b(?:{WORDS['no_noun']})\b")
 _DOLLARS = re.compile(r"\\\$\s*(\d[\d.,]*\d|\d|\.\d+)")
 
 
 def split_unit(text: str) -> tuple[str, str | None]:
-    r"""A value, and the unit that is stated with it in one spelling, or ``of`` and what it counts.
+    r"""A value and its unit in one spelling, or ``of`` and the things it counts.
 
     Example:
         >>> split_unit(r"5 \text{ meters per second}"), split_unit("5 m/s"), split_unit("2m")
@@ -48,7 +48,7 @@ def split_unit(text: str) -> tuple[str, str | None]:
     for start in _ends_of_values(clean):
         value, stated = clean[:start].strip(), clean[start:]
         if not value or (re.match(rf"\s*{DEGREE}", stated) and not _VALUE.fullmatch(value)):
-            continue  # of "\sin 30^\circ" the degree belongs to the angle
+            continue  # in "\sin 30^\circ" the degree belongs to the angle
         unit = _canonical(stated)
         bare = _WRAPPED.match(stated.strip()) is None
         # "2m" may be twice an unknown.
@@ -67,21 +67,21 @@ def with_dollars(text: str) -> str:
 
 
 def same_unit(unit: str, other: str) -> bool:
-    """Whether two units of `split_unit` may stand for each other: one says no more than the other.
+    """Whether two units of `split_unit` may replace each other: neither says more than the other.
 
     Example:
         >>> same_unit("of red marbles", "of marbles"), same_unit("of red hats", "of blue hats")
         (True, False)
     """
     words, others = _unit_words(unit), _unit_words(other)
-    # A known unit may be said to be "of water"; "nautical miles" are no miles.
+    # A known unit may have an addition "of water"; "nautical miles" are not miles.
     if unit.startswith("of ") != other.startswith("of "):
         return words[:1] == others[:1]
     return set(words) <= set(others) or set(others) <= set(words)
 
 
 def without_unit(text: str) -> str:
-    r"""A value without its unit, or without what it counts: ``36 dollars``, ``9 mice``."""
+    r"""A value without its unit, or without the things it counts: ``36 dollars``, ``9 mice``."""
     return split_unit(text)[0]
 
 
@@ -93,7 +93,7 @@ def _unit_words(unit: str) -> list[str]:
 
 
 def _ends_of_values(text: str) -> list[int]:
-    """Where a value may end and its unit begin: at a text or a degree, behind a number."""
+    """Where a value may end and its unit begin: at a text or a degree, after a number."""
     wrapped = [match.start() for match in re.finditer(rf"\\(?:{TEXT})\s*\{{", text)]
     degrees = [match.start() for match in re.finditer(DEGREE, text)]
     number = _VALUE.match(text)
@@ -104,7 +104,7 @@ def _ends_of_values(text: str) -> list[int]:
 
 
 def _is_counted(noun: str) -> bool:
-    """Whether words behind a number say what it counts, rather than something about it."""
+    """Whether the words after a number are the things it counts, not a remark about it."""
     words = " " + noun.strip()
     return bool(
         COUNTED.match(words) and _NOUN.fullmatch(noun) and not _VERBS.search(noun.casefold())
@@ -112,7 +112,7 @@ def _is_counted(noun: str) -> bool:
 
 
 def _canonical(stated: str) -> str | None:
-    """A unit in one spelling, ``kg*m/second2``; None if it holds one that is not known."""
+    """A unit in one spelling, ``kg*m/second2``; None if it holds an unknown one."""
     if re.fullmatch(rf"\s*{DEGREE}\s*", stated):
         return "degree"
     text = re.sub(r"\\[,;! ]|~", " ", _WRAPPED.sub(r" \1 ", stated)).strip(" $")

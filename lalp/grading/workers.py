@@ -28,25 +28,25 @@ from lalp.grading.equivalence import UnreadableError, equivalent, number, rounds
 from lalp.shelf import read_records, write_records
 
 _START_LIMIT = 120.0  # seconds to start an interpreter, or to import sympy, on a busy machine
-_GRACE = 5.0  # seconds after the time limit at which a worker without its parent ends itself
+_GRACE = 5.0  # seconds after the time limit when a worker without its parent ends itself
 # Bytes beyond what a fresh worker maps: 10^10^10 must not fill the machine.
 _WORKER_MEMORY = 2 << 30
 _LOADING = "loading"
-_ITEMS_PER_WORKER = 20  # fewer do not pay for the start of another worker
+_ITEMS_PER_WORKER = 20  # fewer are not worth another worker
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A text whose final answer is compared with a reference; without one it is only found."""
+    """A text whose final answer is compared with a reference; without one, it is only found."""
 
     reference: str | None
-    text: str  # what follows the reasoning
-    percent_optional: bool = False  # where the problem asks for a percentage
+    text: str  # text after the reasoning
+    percent_optional: bool = False  # whether the problem asks for a percentage
 
 
 @dataclass(frozen=True)
 class Grade:
-    """What became of one answer, and the part of its text that was compared.
+    """The outcome of one answer, and the part of its text that was compared.
 
     The outcome is ``correct``, ``wrong``, ``no answer`` (nothing unambiguous to compare), ``no
     reference``, ``timeout``, or ``error`` (the reference cannot be read, or the comparison
@@ -64,13 +64,13 @@ def grade_answers(
     time_limit: float = 10.0,
     cache: Path | None = None,
 ) -> list[Grade]:
-    r"""Grade answers against references in worker processes, equal ones once.
+    r"""Grade answers against references in worker processes; equal pairs are graded once.
 
-    Nothing else reads a text: whatever it holds can only end its worker. Of the worker processes,
-    at most ``num_workers``, each needs about 200 MB; one that takes longer for an answer than
-    ``time_limit`` seconds is killed and replaced. ``cache`` is a file with the grades of former
-    calls, rewritten if there is something new; grades by another version of this code, Math-Verify
-    or sympy are not used.
+    Only workers read a text, so its content can end at most its worker. There are at most
+    ``num_workers`` worker processes, and each needs about 200 MB. A worker that takes longer than
+    ``time_limit`` seconds for an answer is killed and replaced. ``cache`` is a file with the grades
+    of earlier calls, rewritten if there are new ones; grades by another version of this code,
+    Math-Verify or sympy are not used.
 
     Example:
         >>> answers = [Answer("7", r"So it is \boxed{7.0}."), Answer("7", "8")]
@@ -81,7 +81,7 @@ def grade_answers(
     rows = read_records(cache, grading_key(), "grading anew") if cache else []
     known = {mark: (Grade(*grade), limit) for mark, grade, limit in rows}
     marks = {answer: digest(answer, 32) for answer in dict.fromkeys(answers)}
-    # A timeout says nothing about what a longer limit would give.
+    # A timeout says nothing about the result under a longer limit.
     enough = {
         mark
         for mark, (grade, limit) in known.items()
@@ -103,10 +103,10 @@ def grade_answers(
 def _run_workers(
     answers: Sequence[Answer], num_workers: int, time_limit: float
 ) -> dict[Answer, Grade]:
-    """Share the answers out to workers, each served by one thread of this process."""
+    """Distribute the answers to workers, each served by one thread of this process."""
     wanted = max(1, min(num_workers, math.ceil(len(answers) / _ITEMS_PER_WORKER)))
     workers = [_Worker(time_limit) for _ in range(wanted)]
-    # A worker serves one answer at a time, on whichever thread has taken it.
+    # A worker serves one answer at a time, on whichever thread took it.
     free: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
     for worker in workers:
         free.put(worker)
@@ -132,21 +132,21 @@ def _run_workers(
 class _Worker:
     """One worker process, started when first needed and again after every kill.
 
-    It is a fresh interpreter that talks JSON lines over pipes: nothing is forked from a process
-    that holds torch's threads, and no caller needs a ``__main__`` guard.
+    It is a fresh interpreter that talks JSON lines over pipes: it is not forked from a process that
+    holds torch's threads, and no caller needs a ``__main__`` guard.
     """
 
     time_limit: float
     process: subprocess.Popen[bytes] | None = None
 
     def grade(self, answer: Answer) -> Grade:
-        """What becomes of one answer; ``error`` if the worker dies of it."""
+        """The outcome of one answer; ``error`` if the worker dies of it."""
         process = self.process or self.start()
         try:
             process.stdin.write(json.dumps(astuple(answer)).encode() + b"\n")
             process.stdin.flush()
             reply = self.read_line(self.time_limit)
-            if reply == _LOADING:  # it has met its first formula; that time is not the answer's
+            if reply == _LOADING:  # it has met its first formula; that time does not count
                 reply = self.read_line(_START_LIMIT) and self.read_line(self.time_limit)
         except OSError:
             reply = ""
@@ -156,7 +156,7 @@ class _Worker:
         return Grade("timeout" if reply is None else "error", None)
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start a process and wait until it is ready; if it fails, say what it said itself."""
+        """Start a process and wait until it is ready; if it fails, report its own message."""
         package = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
         with tempfile.TemporaryFile() as errors:
@@ -165,7 +165,7 @@ class _Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                bufsize=0,  # two lines in a buffer would look like one that is missing
+                bufsize=0,  # two lines in a buffer would look like a missing one
                 env=os.environ | {"PYTHONPATH": path},
             )
             if self.read_line(_START_LIMIT) != "ready":
@@ -200,12 +200,12 @@ def serve(last_resort: float) -> None:
     The process ends itself if an answer takes ``last_resort`` seconds.
     """
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # a library's own output must not be taken for a reply
+    os.dup2(2, 1)  # a library's own output must not look like a reply
     logging.disable(logging.CRITICAL)  # Math-Verify logs what it cannot parse
 
     @lru_cache(maxsize=1)
     def load() -> None:
-        """Import Math-Verify and sympy while no clock runs: it takes seconds."""
+        """Import Math-Verify and sympy while no clock runs, because it takes seconds."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(_LOADING, file=replies, flush=True)
         same_expression("n", "n+1-1")
@@ -232,7 +232,7 @@ def _limit_memory() -> None:
 
 
 def grade_text(answer: Answer, load: Callable[[], None]) -> Grade:
-    """What a worker does: find the final answer, compare it. ``load`` is called before algebra."""
+    """A worker's work: find the final answer, compare it. ``load`` is called before algebra."""
     reference, text = answer.reference, None
     try:
         text = extract_answer(letter_or_text(answer.text, reference))
@@ -249,13 +249,13 @@ def grade_text(answer: Answer, load: Callable[[], None]) -> Grade:
         return Grade("correct" if equivalent(reference, text) else "wrong", text)
     except UnreadableError:
         return Grade("no answer", text)
-    except Exception:  # sympy raises almost anything on odd input
+    except Exception:  # sympy may raise almost anything on odd input
         return Grade("error", text)
 
 
 @lru_cache(maxsize=1)
 def grading_key() -> str:
-    """What an outcome depends on besides the pair: the code that grades, here and in libraries."""
+    """What an outcome depends on besides the pair: the grading code, here and in libraries."""
     packages = ("math-verify", "latex2sympy2_extended", "sympy")
     versions = [f"{package} {version(package)}" for package in packages]
     return ", ".join([f"lalp grading {fingerprint('grading')}", *versions])

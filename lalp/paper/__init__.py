@@ -1,7 +1,7 @@
 """The replication: what only the notebooks and the paper's own scale need.
 
-Whatever it and the tool compute meanwhile goes to ``build`` of the checkout, unless ``LALP_CACHE``
-is set: `lalp.files.cache_dir` says where.
+What it computes, and what the tool computes for it, goes to ``build`` in the checkout, unless
+``LALP_CACHE`` is set (see `lalp.files.cache_dir`).
 """
 
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def root_dir() -> Path:
-    """The checkout: the nearest folder, from the current one upwards, of the project lalp.
+    """The checkout: the nearest folder of the project lalp, from the current one upwards.
 
-    So notebooks and commands agree, wherever in it they run. Elsewhere, the current folder.
+    So notebooks and commands agree wherever in it they run. Outside it, this is the current folder.
     """
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if _is_project(folder)), here)

@@ -1,6 +1,6 @@
-"""Committed results: tables of longer runs, and what a run moved in the tables beside the figures.
+"""Committed results: tables of longer runs, and changes that a run made to the figures' tables.
 
-``python -m lalp.paper.committed --profile cpu`` lists what moved since it was last asked.
+``python -m lalp.paper.committed --profile cpu`` lists the changes since it was last called.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from lalp.paper import root_dir
 
 _Results = TypeVar("_Results")
 _PROVENANCE = "provenance.json"
-# The same run on another machine may be this far off (nats, the bar of exact scores). Tables hold
-# six digits, and the last one may flip where it stands above that: hence the relative part.
+# The same run on another machine may be this far off (nats, the bar of exact scores). The relative
+# part is there because tables hold six digits, and the last one may flip.
 _SAME = {"atol": 1e-4, "rtol": 1e-5}
 
 
 def save_results(results: Any, run: str | Path) -> None:
-    """Write a run's results, a dataclass of tables, and last their ``provenance``.
+    """Write a run's results, a dataclass of tables, and finally their ``provenance``.
 
     ``run`` is a folder of ``figures/``, or the whole path of another one.
     """
@@ -43,9 +43,9 @@ def save_results(results: Any, run: str | Path) -> None:
 def load_results(
     kind: type[_Results], run: str, command: str, texts: Sequence[str] = ()
 ) -> _Results:
-    """The results of a committed run, a ``kind``; a ``group`` that is empty is an empty text.
+    """The results of a committed run, as a ``kind``; an empty ``group`` is an empty text.
 
-    ``texts`` are columns that are text also where they look like numbers. If the run is missing or
+    ``texts`` are columns that stay text even if they look like numbers. If the run is missing or
     damaged, the InputError names the ``command`` that makes it.
     """
     folder, types = _folder(run), dict.fromkeys(texts, str)
@@ -98,12 +98,12 @@ def table_moves(before: str, after: str) -> dict[str, str]:
 
 
 def note_moves(name: str, moves: Mapping[str, str], profile: str) -> None:
-    """Keep what moved in a figure's table for the list at the end of the run."""
+    """Record the changes in a figure's table for the list at the end of the run."""
     write_json(cache_dir() / profile / "moved" / f"{name}.json", moves)
 
 
 def main(profile: Annotated[str, Option(help="The run to ask.")] = "cpu") -> None:
-    """List what moved in committed tables, once."""
+    """List the changes in committed tables, once."""
     for path in sorted((cache_dir() / profile / "moved").glob("*.json")):
         print(f"figures/{path.stem}.csv has moved:")
         for column, how in json.loads(path.read_text(encoding="utf-8")).items():

@@ -18,7 +18,7 @@ def ratio(sums: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... ratios"
 
 
 def row_estimates(table: pd.DataFrame, value: str, units: str) -> list[Estimate]:
-    """A table's numbers with their ends ``low`` and ``high``, and their units, row by row."""
+    """A table's numbers with their ends ``low`` and ``high`` and their units, row by row."""
     return [
         Estimate(*map(float, ends), int(number))
         for *ends, number in table[[value, "low", "high", units]].itertuples(index=False)
@@ -34,9 +34,9 @@ def split_groups(frame: pd.DataFrame, by: str) -> Iterator[tuple[str, pd.DataFra
 def prompt_sums(
     rows: pd.DataFrame, prompts: Sequence[str], column: str, cells: str, names: Sequence[object]
 ) -> Float[np.ndarray, "prompts two*cells"]:
-    """Sum of a column per prompt and cell, then the number of rows; 0 where there is none.
+    """Sum of a column per prompt and cell, then the number of rows; 0 if there are none.
 
-    The prompts are given, so that all groups of rows see the same resamples.
+    The prompts are an argument, so all groups of rows see the same resamples.
     """
     table = rows.pivot_table(column, "prompt_id", cells, ["sum", "count"], observed=True)
     columns = pd.MultiIndex.from_product([["sum", "count"], names])
@@ -52,8 +52,8 @@ def bootstrap(
 ) -> list[Estimate]:
     """Statistics of the sums over prompts, with the interval of `bootstrap_interval` for each.
 
-    Prompts whose sums are all 0 (those without a row of the group) are no units, and do not count.
-    A statistic that rests on one prompt has no interval: its ends are NaN, and so resolve nothing.
+    Prompts whose sums are all 0 (without a row of the group) are not units and do not count. A
+    statistic that rests on one prompt has no interval: its ends are NaN and resolve nothing.
 
     Example:
         >>> sums = np.array([[1.0, 2.0], [3.0, 4.0], [0.0, 0.0]])  # numerators, denominators
@@ -72,11 +72,11 @@ def resample(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[Float[np.ndarray, "statistics"], Float[np.ndarray, "resamples statistics"]]:
-    """Statistics of the sums over prompts, and of those over resampled prompts (none for one)."""
+    """Statistics of the sums over prompts, and over resampled prompts (none for one prompt)."""
     draws = np.zeros((0, len(sums)))
     if len(sums) > 1:
         shares = np.full(len(sums), 1 / len(sums))
-        # How often each prompt is drawn says all, since statistics depend on sums only.
+        # Statistics depend on sums only, so it is enough to know how often each prompt is drawn.
         generator = np.random.default_rng(seed)
         draws = generator.multinomial(len(sums), shares, size=num_resamples).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -92,8 +92,8 @@ def leave_one_out(
         >>> leave_one_out(np.array([[1.0, 2.0], [3.0, 4.0]]), ratio).ravel()
         array([0.75, 0.5 ])
     """
-    # Sums before and after each prompt. A difference to the total would leave rounding errors where
-    # no other prompt has anything, and a ratio of these would pass for a number.
+    # Sums before and after each prompt. Subtracting from the total would leave rounding errors
+    # where no other prompt has a value, and a ratio of these would look like a number.
     before, after = np.zeros_like(sums), np.zeros_like(sums)
     before[1:], after[:-1] = sums[:-1].cumsum(axis=0), sums[:0:-1].cumsum(axis=0)[::-1]
     with np.errstate(invalid="ignore", divide="ignore"):

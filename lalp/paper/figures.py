@@ -27,16 +27,16 @@ from lalp.selection.plots import use_style as use_style
 
 
 def figures_dir(profile: str) -> Path:
-    """Where a profile's figures go: the default one's are committed, others stay in ``build``."""
+    """Folder of a profile's figures: the default one's are committed, others stay in ``build``."""
     return root_dir() / "figures" if profile == "cpu" else cache_dir() / profile / "figures"
 
 
 def save_figure(fig: Figure, name: str, data: pd.DataFrame, profile: str) -> Path:
     """Save ``name.png`` and the numbers it shows as ``name.csv``; returns the picture's path.
 
-    A committed table stays as it is where no number moved by more than the last digits, and its
-    picture with it, so that a run on another machine leaves the checkout clean. To have a picture
-    in another style, delete it and run its notebook again.
+    A committed table and its picture stay as they are if numbers moved only in the last digits, so
+    a run on another machine leaves the checkout clean. To get a picture in another style, delete it
+    and run its notebook again.
     """
     folder = figures_dir(profile)
     picture, table = folder / f"{name}.png", folder / f"{name}.csv"
@@ -50,7 +50,7 @@ def save_figure(fig: Figure, name: str, data: pd.DataFrame, profile: str) -> Pat
         with atomic_path(picture) as temporary:
             fig.savefig(temporary, format="png", metadata={"Software": None})
     if moves:
-        # After the picture: a run that is cut off in between draws it again.
+        # After the picture: a run that is stopped in between draws it again.
         write_text(table, text)
     return picture
 
@@ -70,7 +70,7 @@ def legend_above(fig: Figure, axis: Axes, num_columns: int, **style: float) -> N
 def spread(places: Sequence[float], gap: float) -> Float[np.ndarray, "places"]:
     """Places moved as little as needed to lie ``gap`` apart, in the same order.
 
-    So labels beside points that lie close together do not cover each other.
+    This keeps labels apart beside points that lie close together.
 
     Example:
         >>> spread([1.0, 5.0, 1.0], 0.5).tolist()
@@ -79,7 +79,7 @@ def spread(places: Sequence[float], gap: float) -> Float[np.ndarray, "places"]:
     order = np.argsort(places, kind="stable")
     steps = gap * np.arange(len(order))
     moved = np.empty(len(order))
-    # What is at least `gap` apart does not fall once the gaps are taken off.
+    # Places at least `gap` apart do not decrease once the gaps are subtracted.
     moved[order] = isotonic_regression(np.asarray(places, float)[order] - steps).x + steps
     return moved
 

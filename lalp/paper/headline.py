@@ -1,4 +1,4 @@
-"""The lead picture: what the paper's main claim comes to, in a made-up world and on real text."""
+"""The lead picture: the result for the paper's main claim, in a made-up world and on real text."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _SCAFFOLDING = {"0": "none", "0.0": "none", "0.5": "some", "1": "most", "1.0": "
 _TITLES = {
     "students": "Made-up world: whose\nstudents solve more?",
     "teachers": "Made-up world: LALP's lead,\nby the other teacher's filler",
-    "choices": "Real text: responses whose\nteacher changes",
+    "choices": "Real text: shift of the\nteachers' shares",
 }
 _AXES = {
     "students": "problems solved (%)",
     "teachers": "LALP minus GALP (points)",
-    "choices": "of 100, from GALP to LALP",
+    "choices": "from GALP to LALP (points)",
 }
 
 
@@ -49,7 +49,7 @@ def headline_table(
         rules: ``arm``, ``accuracy``, ``low`` and ``high`` of step world's students by rule.
         by_scaffolding: ``scaffolding``, ``difference``, ``low`` and ``high``: LALP minus GALP on
             the map of step world, on true steps.
-        moved: Of 100 responses how many change their teacher from GALP to LALP, for each pool.
+        moved: By how many points the teachers' shares shift from GALP to LALP, for each pool.
         paper: The same in the paper, without intervals, for each student.
     """
     shown = rules.set_index("arm").loc[list(_RULES), ["accuracy", "low", "high"]] * 100
@@ -75,7 +75,7 @@ def headline_table(
 
 
 def plot_headline(table: pd.DataFrame) -> Figure:
-    """The lead picture, of `headline_table`: marks with intervals; the paper's are hollow."""
+    """The lead picture of `headline_table`: marks with intervals; the paper's marks are hollow."""
     fig, axes = plt.subplots(
         1, 3, figsize=(FULL_WIDTH, 3.1), gridspec_kw={"width_ratios": [1.25, 0.9, 1.1]}
     )

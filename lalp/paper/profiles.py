@@ -12,8 +12,8 @@ from lalp.files import PACKAGE
 from lalp.settings import STRICT, parse_settings
 
 PROFILES = ("smoke", "cpu", "full", "standard", "gpu", "paper")
-# Comparisons of fine-tuned students: selection rules, the same on equal numbers of tokens, thirds
-# of one teacher's responses (Table 1), LALP's windows (Fig. 9), one teacher each (Table 2).
+# Comparisons of fine-tuned students: selection rules, these rules on equal numbers of tokens,
+# thirds of one teacher's responses (Table 1), LALP's windows (Fig. 9), one teacher each (Table 2).
 SftGroup = Literal["rules", "equal tokens", "thirds", "windows", "teachers"]
 SFT_GROUPS = get_args(SftGroup)
 Texts = Annotated[list[str], Field(min_length=1)]
@@ -25,21 +25,21 @@ class Profile:
 
     student: str
     pool: str  # ``champ`` (packaged) or a pool file, relative to the project's root
-    results: str  # Folder of ``figures/`` with committed scores; empty: all is scored
+    results: str  # Folder of ``figures/`` with committed scores; empty: score everything
     splitter: str
     windows: Texts
-    main_window: str  # The one of ``windows`` that stands for LALP where one is needed
+    main_window: str  # The main one of ``windows``: it stands for LALP where one window is needed
     num_prompts: PositiveInt
-    responses_per_teacher: PositiveInt  # Candidates per prompt and teacher at most
+    responses_per_teacher: PositiveInt  # At most this many candidates per prompt and teacher
     sweep_windows: Texts  # Windows of the paper's Fig. 3; ``sweep_prompts`` are scored
     sweep_prompts: PositiveInt
-    splitters: Texts  # Further splitters whose teacher ranking is laid beside the main one's
+    splitters: Texts  # Further splitters whose teacher ranking is compared with the main one's
     splitter_prompts: PositiveInt
     embedder: str  # ``all-minilm-l6-v2`` (packaged), a folder, or a sentence-transformers hub id
     coverage_prompts: PositiveInt
     num_resamples: PositiveInt
     sft_prompts: PositiveInt
-    sft_rules: Texts  # Rules that select what is trained on (`lalp.paper.arms.plan.plan_arms`)
+    sft_rules: Texts  # Rules that select training data (`lalp.paper.arms.plan.plan_arms`)
     sft_groups: Annotated[list[SftGroup], Field(min_length=1)]
     sft_windows: Texts  # Windows whose LALP selections are compared (Fig. 9)
     sft_teachers: Texts  # Teachers whose responses are cut into thirds by GALP (Table 1)
@@ -53,7 +53,7 @@ class Profile:
     held_out_prompts: PositiveInt
     held_out_teachers: PositiveInt
     eval_prompts: PositiveInt
-    eval_samples: PositiveInt  # Samples per held-out problem, beside the greedy answer
+    eval_samples: PositiveInt  # Samples per held-out problem, besides the greedy answer
     eval_max_tokens: PositiveInt
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What made a committed run: commit, hours, cores, package versions."""
+"""The origin of a committed run: commit, hours, cores, package versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def describe_run(hours: float, packages: Sequence[str]) -> dict[str, Any]:
-    """With what a run was made, in ``hours`` since its last start; versions of ``packages``."""
+    """The origin of a run that took ``hours`` since its last start; versions of ``packages``."""
     return {
         "commit": commit(),
         "hours_since_last_start": round(hours, 2),
@@ -22,7 +22,7 @@ def describe_run(hours: float, packages: Sequence[str]) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The checkout's commit, marked where the code has changed since."""
+    """The checkout's commit, with a mark if the code has changed since."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

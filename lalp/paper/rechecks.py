@@ -1,8 +1,8 @@
-"""Committed results, made again in part: the largest difference, and whether it is small enough.
+"""Committed results, partly made again: the largest difference, and whether it is small enough.
 
 Training is a long chain of small steps, so another machine trains to slightly different weights.
-What comes before any training agrees to `SAME_NATS`; what comes after it has a wider bar, which
-its caller states with a reason.
+Results from before any training agree to `SAME_NATS`. Results from after it have a wider bar, which
+the caller states with a reason.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def compare(
     Args:
         what: What is compared, in words.
         committed: Holds a row for each of ``now``, and may hold more.
-        now: Rows made live.
+        now: Rows made in this run.
         keys: Columns that name a row in both tables.
         columns: Numbers or texts to compare; a missing value must be missing in both.
-        at_most: The bar: how far two numbers may lie apart. Texts must be the same. Infinite where
+        at_most: The bar: how far two numbers may lie apart. Texts must be the same. Infinite if
             nothing is demanded.
 
     Returns:
         ``what``, ``values`` (how many were compared), ``agree`` (how many lie within the bar),
-        ``largest`` difference (infinite where texts differ or one is missing), ``at most``.
+        ``largest`` difference (infinite if texts differ or one is missing), ``at most``.
 
     Raises:
         InputError: If the committed table lacks a row, or has it twice.
@@ -61,7 +61,7 @@ def compare(
         )
     known = known.loc[made.index]
     gaps = np.concatenate([_gaps(known[name], made[name]) for name in columns])
-    # Without a bar, what is the same agrees.
+    # Without a bar, only equal values agree.
     near = int((gaps <= (at_most if np.isfinite(at_most) else 0.0)).sum())
     largest = float(gaps.max(initial=0.0))
     return {
@@ -74,7 +74,7 @@ def compare(
 
 
 def _gaps(one: pd.Series, other: pd.Series) -> np.ndarray:
-    """How far values lie apart; infinite where texts differ or only one is missing."""
+    """How far values lie apart; infinite if texts differ or only one is missing."""
     missing = one.isna().to_numpy(), other.isna().to_numpy()
     if all(pd.api.types.is_numeric_dtype(column) for column in (one, other)):
         gaps = np.abs(one.to_numpy(dtype=float) - other.to_numpy(dtype=float))
@@ -88,7 +88,7 @@ def _gaps(one: pd.Series, other: pd.Series) -> np.ndarray:
 def require_agreement(checks: Sequence[Mapping[str, Any]], command: str) -> pd.DataFrame:
     """The checks as a table; InputError if one is beyond its bar.
 
-    ``command`` makes the committed results anew.
+    ``command`` makes the committed results again.
     """
     table = pd.DataFrame(checks)
     beyond = table[table["largest"] > table["at most"]]
@@ -103,7 +103,7 @@ def require_agreement(checks: Sequence[Mapping[str, Any]], command: str) -> pd.D
 
 
 def describe_made(provenance: Mapping[str, Any]) -> str:
-    """When, where and in how many hours a committed run was made; ``live run`` without provenance.
+    """Time, place and hours of a committed run; ``live run`` without provenance.
 
     Example:
         >>> describe_made({})

@@ -1,10 +1,10 @@
-"""Clean copies of executed notebooks, fit to be committed (`make refresh`).
+"""Clean copies of executed notebooks that can be committed (`make refresh`).
 
-``python -m lalp.paper.refresh SRC DST`` takes what papermill executed into SRC and leaves out what
-differs between runs and machines: times, versions, the injected parameters, standard error. What
-must not be committed at all is refused, and then nothing is written: an error, a cell that did not
-run, a figure that is saved and not shown, parameters other than the notebook's own, an absolute
-path.
+``python -m lalp.paper.refresh SRC DST`` reads the notebooks that papermill executed into SRC. It
+leaves out whatever differs between runs and machines: times, versions, the injected parameters,
+standard error. It refuses anything that must not be committed, and then writes nothing: an error, a
+cell that did not run, a figure that is saved but not shown, parameters other than the notebook's
+own, an absolute path.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SYSTEM_FOLDERS = "home|Users|root|tmp|var|usr|opt|mnt|media|srv|private|workspa
 def refresh(source: Path, target: Path) -> dict[str, bool]:
     """Write a clean copy of every notebook of one folder into another; all of them or none.
 
-    Returns whether each copy changed, by file name. InputError if there is no notebook, or one
+    Returns whether each copy changed, by file name. InputError if there is no notebook, or if one
     must not be committed.
     """
     paths = sorted(source.glob("*.ipynb"))
@@ -56,11 +56,11 @@ def refresh(source: Path, target: Path) -> dict[str, bool]:
 
 
 def read_notebook(path: Path) -> NotebookNode:
-    """Read a notebook; InputError if it is none."""
+    """Read a notebook; InputError if it is not one."""
     try:
         notebook = nbformat.read(str(path), as_version=4)
         nbformat.validate(notebook)
-    except Exception as error:  # what nbformat raises on broken files is anything
+    except Exception as error:  # nbformat may raise anything on broken files
         why = f"not a notebook that can be read: {reason(error)}"
         raise InputError(f"{path.name}: {why}") from error
     return notebook
@@ -69,8 +69,8 @@ def read_notebook(path: Path) -> NotebookNode:
 def clean_notebook(notebook: NotebookNode) -> NotebookNode:
     """Clean an executed notebook in place; cell ids, sources and tags stay.
 
-    Execution counts are renumbered 1 to n, since the injected parameters took one. InputError,
-    which names the cell, if one must not be committed.
+    Execution counts are renumbered 1 to n, because the injected parameters took one number.
+    InputError if a cell must not be committed; it names the cell.
     """
     notebook.metadata = NotebookNode(
         kernelspec=KERNEL, language_info={"name": "python", "pygments_lexer": "ipython3"}
@@ -109,7 +109,7 @@ def _clean_code(cell: NotebookNode, count: int, place: str) -> None:
             continue
         if "execution_count" in output:
             output.execution_count = count
-        # Where the kernel cuts what one cell prints differs from run to run.
+        # The place where the kernel cuts the output of one cell differs from run to run.
         if outputs and output.get("name") and outputs[-1].get("name") == output.name:
             outputs[-1].text += output.text
         else:
@@ -123,13 +123,13 @@ def _clean_code(cell: NotebookNode, count: int, place: str) -> None:
 
 
 def count_figures(cell: NotebookNode) -> tuple[int, int]:
-    """How many figures a cell saves by `save_figure`, and how many pictures it shows."""
+    """Numbers of the figures that a cell saves by `save_figure`, and of the pictures it shows."""
     saved = len(re.findall(r"\bsave_figure\(", cell.source))
     return saved, sum("image/png" in output.get("data", {}) for output in cell.outputs)
 
 
 def tagged_cells(notebook: NotebookNode, tag: str) -> list[NotebookNode]:
-    """The cells that papermill, or the author for it, has given a tag."""
+    """The cells to which papermill, or the author for it, gave a tag."""
     return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
 
 
@@ -173,7 +173,7 @@ def find_absolute_path(text: str) -> str | None:
     """
     own = {Path.home(), Path.cwd(), Path(sys.prefix), Path(sys.base_prefix), tempfile.gettempdir()}
     folders = {str(form) for path in own for form in (Path(path), Path(path).resolve())} - {"/"}
-    # The longest first, or a folder would hide the one within it.
+    # The longest come first, or a folder would hide the one within it.
     exact = "|".join(re.escape(folder) for folder in sorted(folders, key=len, reverse=True))
     begin = r"(?:(?<![\w.~/])|(?<=file://))"
     pattern = rf"{begin}(?:(?:{exact})(?![\w-])|/(?:{_SYSTEM_FOLDERS})/[\w.])[^\s'\"<>]*"

@@ -1,7 +1,7 @@
-"""Compute committed results anew, whole: `make results NAME=champ`.
+"""Compute all committed results of a name again: `make results NAME=champ`.
 
-A killed run goes on where it stopped. What is written are numbers, in ``figures/NAME/``, with what
-made them in ``provenance.json``; notebooks read them, and check a sample live.
+A killed run continues where it stopped. Numbers are written to ``figures/NAME/`` with their origin
+in ``provenance.json``; notebooks read them and check a sample live.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from lalp.steps.splitters import split_pool
 from lalp.students.student import find_student, load_tokenizer
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
-# The packages of `lalp` whose code decides the numbers, beside the pool's own.
+# The packages of `lalp` whose code decides the numbers, besides the pool's own.
 _CODE = ("scoring", "steps", "students", "grading")
 
 
@@ -75,7 +75,7 @@ def champ_splitters(profile: Profile) -> None:
 
 
 def champ_bfloat16(profile: Profile) -> None:
-    """The main window again in bfloat16, to lay beside float32."""
+    """The main window again in bfloat16, to compare with float32."""
     bfloat16_scores(profile, profile_pool(profile)[0])
 
 
@@ -97,7 +97,7 @@ def _score_more(profile: Profile, part: str, num_prompts: int, per_teacher: int)
 
 
 def traces_problems(profile: Profile) -> None:
-    """Lengths of the main teachers' traces, and which problems are scored: no scores."""
+    """Lengths of the main teachers' traces, and the scored problems: no scores."""
     table = problem_table(profile, load_traces())
     path = root_dir() / "figures" / profile.results / "problems.csv"
     write_text(path, table.to_csv(index=False))
@@ -124,7 +124,7 @@ def second_student(profile: Profile) -> None:
 
 
 def traces_tokens(profile: Profile) -> None:
-    """Tables of all that takes single tokens, from the same scores."""
+    """Tables of all measures of single tokens, from the same scores."""
     pool = load_traces()
     parts = {name: part_pool(profile, pool, name) for name in DATA_SETS}
     scores = {name: token_scores(profile, own, name) for name, own in parts.items()}
@@ -162,7 +162,7 @@ def _score_traces(profile: Profile, part: str) -> None:
         control_scores(profile, pool, part, control)
 
 
-# What each folder of results is computed by.
+# The function that computes each folder of results.
 PROFILES: Mapping[str, Callable[[], Profile]] = {
     "champ": lambda: load_profile("cpu"),
     "traces": traces_profile,
@@ -199,7 +199,7 @@ def main(
         str, Option(help="Folder or GGUF file of the profile's student, if not where it is named.")
     ] = "",
 ) -> None:
-    """Compute one folder of results, or one part of it, and write what made it.
+    """Compute one folder of results, or one part of it, and write its origin.
 
     A part is written after every few prompts. With ``--add`` the committed ones stay.
     """

@@ -1,8 +1,8 @@
-"""Scores that take hours: committed as numbers, read by notebooks, checked live on a sample.
+"""Scores that take hours: numbers are committed, notebooks read them, and a sample is checked live.
 
-A profile whose ``results`` name a folder of ``figures/`` reads what `make results` wrote there, if
-it belongs to the same texts, student and steps; all else is scored. No text of anybody's is
-in these tables.
+A profile whose ``results`` name a folder of ``figures/`` reads the results of `make results` there,
+if they belong to the same texts, student and steps; all else is scored. These tables hold nobody's
+texts.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _BATCH = 5  # prompts that are scored before the table is written again
 
 @dataclass(frozen=True)
 class Kept:
-    """Which part is being written, if any, and whether to what is committed already."""
+    """Which part is being written, if any, and whether it is added to the committed one."""
 
     part: str = ""
     adds: bool = False
-    student: str = ""  # where the profile's student is on this machine, if not where its name says
+    student: str = ""  # place of the profile's student on this machine, if its name does not say it
 
     def holds(self, part: str) -> bool:
-        """Whether a table belongs to the part, or to what its name begins."""
+        """Whether a table is the part itself, or its name begins with the part's."""
         return bool(self.part) and (part == self.part or part.startswith(f"{self.part}_"))
 
 
@@ -57,10 +57,10 @@ _keeping: ContextVar[Kept] = ContextVar("keeping", default=_NOTHING)
 def scores_of(
     profile: Profile, part: str, pool: Pool, compute: Callable[[Pool], pd.DataFrame]
 ) -> pd.DataFrame:
-    """Scores of a pool: the committed ones, ``figures/RESULTS/PART.parquet``, or else computed.
+    """Scores of a pool: the committed ones in ``figures/RESULTS/PART.parquet``, or computed ones.
 
-    ``compute`` scores some of the pool's prompts, none of which may depend on the others: those
-    that the table lacks. It is asked for all of them where there is no table.
+    ``compute`` scores the prompts that the table lacks, or all of them if there is no table. The
+    scores of a prompt must not depend on other prompts.
     """
     path = root_dir() / "figures" / profile.results / f"{part}.parquet" if profile.results else None
     if path is None:
@@ -80,7 +80,7 @@ def scores_of(
 def _complete(
     path: Path, pool: Pool, made_for: Mapping[str, str], compute: Callable[[Pool], pd.DataFrame]
 ) -> pd.DataFrame:
-    """A committed table's rows of a pool, and computed ones of prompts that it lacks."""
+    """A committed table's rows for a pool, and computed rows for the prompts that it lacks."""
     if not path.is_file():
         return compute(pool)
     have = _committed(path, made_for)
@@ -97,7 +97,7 @@ def keeping(part: str, *, adds: bool = False, student: str = "") -> Iterator[Non
     """Meanwhile `scores_of` computes a part (with what its name begins), and writes it.
 
     With ``adds`` it computes the prompts that the committed table lacks, and adds them to it.
-    ``student`` says where the profile's student is, for `scoring_student`.
+    ``student`` is the place of the profile's student, for `scoring_student`.
     """
     token = _keeping.set(Kept(part, adds, student))
     try:
@@ -113,13 +113,13 @@ def scoring_student(profile: Profile) -> str:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of a table, and the prompts that they are of."""
+    """Rows of a table, and their prompts."""
 
     frame: pd.DataFrame = field(default_factory=pd.DataFrame)
     prompts: tuple[str, ...] = ()
 
     def joined(self, frame: pd.DataFrame, prompts: Sequence[str], name: str) -> _Rows:
-        """With more rows. InputError if they have other columns."""
+        """This part with more rows. InputError if their columns differ."""
         own = frame.drop(columns=["response", "turns"], errors="ignore")
         other = set(own) ^ set(self.frame)
         if self.prompts and other:
@@ -138,7 +138,7 @@ class _Rows:
 
 
 def _committed(path: Path, made_for: Mapping[str, str]) -> _Rows:
-    """A table's rows of prompts whose texts, student and steps are still the same."""
+    """A table's rows for prompts whose texts, student and steps are still the same."""
     if not path.is_file():
         return _Rows()
     of_prompts = json.loads((pq.read_schema(path).metadata or {}).get(_TEXTS, b"{}"))
@@ -199,7 +199,7 @@ def recheck(
 
 
 def _gap(now: np.ndarray | float, before: np.ndarray | float) -> float:
-    """The largest difference of two scores or lists of them; missing ones must agree."""
+    """The largest difference between two scores or lists of them; missing ones must agree."""
     one, other = np.atleast_1d(now).astype(float), np.atleast_1d(before).astype(float)
     if one.shape != other.shape or (np.isnan(one) != np.isnan(other)).any():
         return float("inf")
@@ -207,9 +207,9 @@ def _gap(now: np.ndarray | float, before: np.ndarray | float) -> float:
 
 
 def _digests(profile: Profile, pool: Pool) -> dict[str, str]:
-    """What decides each prompt's rows, but the code, and the windows, which are columns.
+    """What decides each prompt's rows, except the code and the windows (which are columns).
 
-    Prompts without a response have no rows, and are left out.
+    Prompts without a response have no rows and are left out.
     """
     texts: dict[str, list[tuple[str, str]]] = {}
     for response in pool.responses:

@@ -1,7 +1,7 @@
 """One style for every table that a notebook shows.
 
-A table is shown as HTML whose styles stand in its cells. JupyterLab takes style sheets out of a
-notebook that its reader has not run, GitHub takes out all styles; the words stay readable there.
+A table is shown as HTML with its styles in its cells. JupyterLab removes style sheets from a
+notebook that its reader has not run. GitHub removes all styles; the words stay readable there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lalp.stats import Estimate
 MOST_ROWS = 12
 """So many rows are seen at once; the others are behind "more"."""
 
-# What a reader calls a column, or a value that fills a cell.
+# Names for readers of a column, or of a value that fills a cell.
 WORDS = {
     "32t": "chunks of 32 tokens",
     "casl": "CASL",
@@ -47,7 +47,7 @@ WORDS = {
     "run": "here",
     "tau": "Kendall tau",
 }
-# Mark, background and text of each verdict. Mark and word tell it without the colour.
+# Mark, background and text of each verdict. Mark and word identify it without the colour.
 _VERDICT_STYLES = {
     "holds": ("●", "#d3e8f5", "#06395a"),
     "does not hold": ("✕", "#f8ddd0", "#6d2502"),
@@ -55,7 +55,11 @@ _VERDICT_STYLES = {
     "not testable at this scale": ("■", "#e4e4e4", "#3a3a3a"),
     "not run": ("–", "#e4e4e4", "#3a3a3a"),
 }
-# A cell that names a notebook leads to it.
+# Scores and rules in a sentence; not modules, files and commands.
+_SCORE = re.compile(
+    r"\b(random like |random, mix of )?(galp|lalp|rsr)(-lowest|-tail)?(@(\d+%?|all))?(?![\w./@-])"
+)
+# A cell that names a notebook links to it.
 _NOTEBOOK = re.compile(r"\d\d_[a-z_]+")
 
 
@@ -96,14 +100,14 @@ class ShownTable:
             written = f'<span style="{style}">{mark} {written}</span>'
         if tag == "td" and _NOTEBOOK.fullmatch(text):
             written = f'<a href="{text}.ipynb">{written}</a>'
-        # A column of sentences is not squeezed by the others.
+        # Other columns must not squeeze a column of sentences.
         wide = "; min-width: 11em" if tag == "td" and len(text) > 60 else ""
         return f'<{tag} style="text-align: {side}; vertical-align: top{wide}">{written}</{tag}>'
 
 
 @dataclass(frozen=True, repr=False)
 class CaptionedTables:
-    """Tables under each other, each below a line that says what it is."""
+    """Tables one below the other, each under a line that describes it."""
 
     tables: Mapping[str, ShownTable]
 
@@ -121,7 +125,7 @@ class CaptionedTables:
 class FilteredTable(ShownTable):
     """A table whose rows can be narrowed by the values of some columns, without JavaScript.
 
-    Where style sheets are left out, all rows are shown.
+    Without style sheets, all rows are shown.
     """
 
     by: tuple[str, ...]
@@ -167,13 +171,13 @@ def show_table(
 ) -> ShownTable:
     """A table as a notebook shows it.
 
-    Row numbers go, an index that means something becomes the first columns, an interval stands in
-    one cell with its value, columns and values have the names that a reader knows.
+    Row numbers are dropped, and a meaningful index becomes the first columns. An interval shares a
+    cell with its value. Columns and values have names that a reader knows.
 
     Args:
         frame: The table. Columns ``low`` and ``high`` are the interval of the column before them,
             ``X_low`` and ``X_high`` that of ``X``.
-        names: Words for columns, where `WORDS` and the column itself do not say it well.
+        names: Words for columns, if `WORDS` and the column itself are not clear enough.
         decimals: Digits after the point. A number too small for them keeps its first digit.
 
     Example:
@@ -191,7 +195,7 @@ def show_table(
             ends = zip(written, table[low], table[high], strict=True)
             written = [_write_interval(*each, decimals) for each in ends]
         name = (names or {}).get(column) or in_words(column)
-        while name in cells:  # Two columns of one name stay two columns
+        while name in cells:  # Two columns with one name stay two columns
             name += " "
         cells[name] = written
         estimates = table[column].map(lambda value: isinstance(value, Estimate)).all()
@@ -203,9 +207,9 @@ def show_table(
 
 
 def filter_verdicts(verdicts: pd.DataFrame) -> FilteredTable:
-    """Claims of all notebooks, which a reader can narrow by verdict and by what they rest on.
+    """Claims of all notebooks; a reader can filter them by verdict and by kind of evidence.
 
-    ``verdicts`` are of `lalp.paper.verdicts.collect_verdicts`.
+    ``verdicts`` come from `lalp.paper.verdicts.collect_verdicts`.
     """
     shown = show_verdicts(verdicts)
     kinds = verdicts["kind"].tolist()
@@ -216,7 +220,7 @@ def filter_verdicts(verdicts: pd.DataFrame) -> FilteredTable:
 
 
 def show_paper(*numbers: str) -> CaptionedTables:
-    """Tables of the paper as printed there, to be read beside this run's.
+    """Tables of the paper as printed there, to compare with this run's.
 
     Example:
         >>> caption, table = show_paper("12").tables.popitem()
@@ -235,10 +239,10 @@ def show_paper(*numbers: str) -> CaptionedTables:
 
 
 def show_verdicts(verdicts: pd.DataFrame) -> ShownTable:
-    """Claims as a notebook shows them: the verdict, what the paper and this run say, and why.
+    """Claims as a notebook shows them: verdict, paper's result, this run's result, and the reason.
 
-    ``verdicts`` are of `lalp.paper.verdicts.verdict_table`. An asterisk marks a verdict whose rule
-    was set after a look at the numbers. What would resolve a claim is said behind why it is not.
+    ``verdicts`` come from `lalp.paper.verdicts.verdict_table`. An asterisk marks a verdict whose
+    rule was set after a look at the numbers. An unresolved claim ends with what would resolve it.
     """
     needs = verdicts["needs"].where(
         verdicts["needs"] == "", "; would be resolved by " + verdicts["needs"]
@@ -254,7 +258,7 @@ def show_verdicts(verdicts: pd.DataFrame) -> ShownTable:
 
 
 def in_words(name: str) -> str:
-    """What a reader calls a column or a value: ``lalp@4`` is LALP, w = 4.
+    """The name of a column or a value for readers: ``lalp@4`` is LALP, w = 4.
 
     Example:
         >>> [in_words(name) for name in ("lalp@all", "num_tokens", "GPT-4")]
@@ -272,8 +276,18 @@ def in_words(name: str) -> str:
     return plain[1].replace("_", " ") if plain else name
 
 
+def name_scores(text: str) -> str:
+    """A sentence in which scores and rules have the names that a reader knows.
+
+    Example:
+        >>> name_scores("random like lalp minus galp +0.10, lalp@4 minus lalp-lowest +0.20")
+        'random, same teachers as LALP minus GALP +0.10, LALP, w = 4 minus lowest LALP +0.20'
+    """
+    return _SCORE.sub(lambda found: in_words(found[0]), text)
+
+
 def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table whose index, where it says something, stands in its first columns."""
+    """A table whose index, if meaningful, is in its first columns."""
     table = frame.copy()
     table.columns = [
         ", ".join(str(part) for part in name if part != "")
@@ -296,7 +310,7 @@ def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_intervals(columns: Sequence[str]) -> Iterator[tuple[str, str | None, str | None]]:
-    """Every column that has a cell of its own, and the ends of its interval."""
+    """Every column that has its own cell, and the ends of its interval."""
     ends: dict[str, tuple[str, str]] = {}
     for place, name in enumerate(columns):
         if name == "low" and place and "high" in columns:
@@ -310,7 +324,7 @@ def _with_intervals(columns: Sequence[str]) -> Iterator[tuple[str, str | None, s
 
 
 def _whole(values: pd.Series) -> pd.Series:
-    """Counts as whole numbers, also where arithmetic or a missing one made them floats."""
+    """Counts as whole numbers, even if arithmetic or a missing value made them floats."""
     numbers = values.dropna()
     if not pd.api.types.is_float_dtype(values) or not (numbers % 1 == 0).all():
         return values
@@ -333,7 +347,7 @@ def _write(value: Any, decimals: int) -> str:
 
 
 def write_number(value: float, decimals: int = 2) -> str:
-    """A number with so many digits after the point; a smaller one keeps its first digit.
+    """A number with ``decimals`` digits after the point; a smaller one keeps its first digit.
 
     Example:
         >>> [write_number(x) for x in (-1.234, 0.0042, 2e-06, -0.0, 36641.0)]
@@ -345,7 +359,7 @@ def write_number(value: float, decimals: int = 2) -> str:
 
 
 def _write_interval(value: str, low: Any, high: Any, decimals: int) -> str:
-    """A value with its interval, or alone where it has none."""
+    """A value with its interval, or alone if it has none."""
     if pd.isna(low) or pd.isna(high):
         return value
     return f"{value} [{write_number(float(low), decimals)}, {write_number(float(high), decimals)}]"

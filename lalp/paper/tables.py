@@ -1,7 +1,7 @@
-"""The paper's tables as data, to lay this project's numbers beside them.
+"""The paper's tables as data, for comparison with this project's numbers.
 
 Paper: "The Signal is in the Steps: Local Scoring for Reasoning Data Selection", arXiv 2510.03988v2.
-The numbers, and where the paper contradicts itself, stand in ``reference.yaml``.
+``reference.yaml`` holds the numbers and the paper's contradictions.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class ReferenceFigure:
 
     title: str  # what it shows, in this project's words
     notes: tuple[str, ...] = ()  # where the paper is silent or contradicts itself
-    notebook: str = ""  # the notebook of this project that speaks on it, if there is one
-    not_run: str = ""  # why its numbers are not computed again at this scale, or which part is not
+    notebook: str = ""  # this project's notebook on it, if there is one
+    not_run: str = ""  # why its numbers, or part of them, are not computed again at this scale
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ReferenceTable(ReferenceFigure):
-    """One table of the paper; the fields of a figure, and its numbers.
+    """One table of the paper: the fields of a figure, and its numbers.
 
     ``frame`` has one row per student and teacher or rule, columns as printed. Accuracies are shares
     (AVG = mean over ``BENCHMARKS``), scores are nats per token, Tables 4 and 8 are in percent.
@@ -47,7 +47,7 @@ class ReferenceTable(ReferenceFigure):
 
 
 def _read_item(values: dict[str, Any]) -> ReferenceFigure:
-    """One table of the file, or one figure, which has no rows."""
+    """One table of the file, or one figure (which has no rows)."""
     values["notes"] = tuple(values.get("notes", ()))
     if "rows" not in values:
         return ReferenceFigure(**values)

@@ -20,10 +20,10 @@ Describe = Callable[[Mapping[str, Any], Int[np.ndarray, "tokens 2"]], Mapping[st
 def token_rows(
     scores: pd.DataFrame, texts: Mapping[str, str], columns: Sequence[str], describe: Describe
 ) -> pd.DataFrame:
-    """Each token's ids, step, log-probability under each score (nats), and what ``describe`` adds.
+    """Each token's ids, step, log-probability under each score (nats), and columns of ``describe``.
 
-    Only tokens that have a log-probability under every score are kept, so that scores are compared
-    on the same tokens; ``attrs["left_out"]`` counts the others. ``texts`` are by response id.
+    Only tokens that have a log-probability under every score are kept, so scores are compared on
+    the same tokens; ``attrs["left_out"]`` counts the others. ``texts`` are keyed by response id.
     InputError if a token column or a text is missing.
     """
     for name in ("token_spans", "token_steps", *map(token_column, columns)):

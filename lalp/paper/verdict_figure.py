@@ -13,7 +13,7 @@ from matplotlib.textpath import text_to_path
 
 from lalp.paper.figures import FULL_WIDTH
 
-# Marker, colour and label of each verdict; the label and the shape tell them apart without colour.
+# Marker, colour and label of each verdict; label and shape identify them without colour.
 _VERDICT_MARKS = {
     "holds": ("o", "#0a6ba8", "holds"),
     "does not hold": ("X", "#b5450b", "does not hold"),
@@ -32,9 +32,9 @@ def plot_verdicts(verdicts: pd.DataFrame, headlines: Mapping[str, str] | None = 
 
     Args:
         verdicts: Has ``section``, ``claim``, ``verdict`` and ``where``, and may have ``kind`` and
-            ``after_look``, whose rules are marked by an asterisk. All are counted in the heading.
-        headlines: The claims to draw, each with what it is called, in their order and grouped by
-            ``kind``; without it every claim is drawn.
+            ``after_look`` (marked by an asterisk). The heading counts all of them.
+        headlines: The claims to draw with their names, in this order and grouped by ``kind``. By
+            default every claim is drawn.
     """
     shown = verdicts if headlines is None else _headlines(verdicts, headlines)
     blocks = [_verdict_lines(block) for _, block in shown.groupby("section", sort=False)]
@@ -68,7 +68,7 @@ def _headlines(verdicts: pd.DataFrame, headlines: Mapping[str, str]) -> pd.DataF
 
 
 def _count_lines(verdicts: pd.DataFrame) -> list[str]:
-    """How many claims have which verdict: all, and those of each kind where there are several."""
+    """Counts of claims by verdict: for all, and for each kind if there are several."""
     lines = [f"{len(verdicts)} claims: {_count_verdicts(verdicts)}"]
     if "kind" in verdicts and verdicts["kind"].nunique() > 1:
         kinds = verdicts.groupby("kind", sort=False)
@@ -85,7 +85,7 @@ def _count_verdicts(verdicts: pd.DataFrame) -> str:
 
 def _verdict_lines(block: pd.DataFrame) -> pd.DataFrame:
     """A section's claims, their texts broken into lines, and their heights in inches."""
-    # A claim that ends in "(Table 2, Fig. 1)" says so in the last column instead.
+    # An ending such as "(Table 2, Fig. 1)" moves from the claim to the last column.
     cited = block["claim"].str.extract(_CITED_AT_END)
     where = block["where"].where(block["where"] != "", cited["where"].fillna(""))
     marks = block.get("after_look", pd.Series(False, index=block.index))
@@ -97,7 +97,7 @@ def _verdict_lines(block: pd.DataFrame) -> pd.DataFrame:
     )
     lines = rows[["claim", "where"]].map(lambda text: text.count("\n") + 1).max(axis=1)
     heights = 0.09 + 0.145 * lines
-    # What stands beside the rows may need more lines than they have.
+    # The text beside the rows may need more lines than they have.
     beside = rows["section"].iloc[0].count("\n") + 1
     heights.iloc[-1] += max(0.0, 0.06 + 0.145 * beside - heights.sum())
     return rows.assign(height=heights)
@@ -119,7 +119,7 @@ def _break_lines(text: str, width: float, weight: str = "normal") -> str:
 
 
 def _draw_verdict_block(axis: Axes, block: pd.DataFrame, top: float) -> float:
-    """Draw one section from ``top`` downwards, in inches; returns where the next one begins."""
+    """Draw one section from ``top`` downwards, in inches; returns the start of the next one."""
     axis.plot([0.1, FULL_WIDTH - 0.1], [top, top], color="0.8", lw=0.8)
     top += 0.06
     section = block["section"].iloc[0]

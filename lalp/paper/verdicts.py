@@ -13,11 +13,11 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.files import cache_dir, write_text
 from lalp.paper import root_dir
-from lalp.paper.show import ShownTable, show_verdicts
+from lalp.paper.show import ShownTable, name_scores, show_verdicts
 from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure
 
-# What a claim is tested on: what holds by algebra, or in a world made for it, says nothing of texts
-# that people train on.
+# The basis of a test. A result by algebra, or in a world made for it, says nothing about texts that
+# people train on.
 KINDS = ("real text", "made-up text", "made-up world", "algebra")
 VERDICTS = ("holds", "does not hold", "not resolved", "not testable at this scale", "not run")
 _PAPER_ITEMS: dict[str, ReferenceFigure] = {
@@ -27,9 +27,9 @@ _PAPER_ITEMS: dict[str, ReferenceFigure] = {
 
 
 def cited_items(where: str) -> list[str]:
-    """The paper's tables and figures that a text names, each once, in its order.
+    """The paper's tables and figures that a text names, each once, in the text's order.
 
-    Sections, equations and theorems are passed over. InputError if the paper has no such item.
+    Sections, equations and theorems are skipped. InputError if the paper has no such item.
 
     Example:
         >>> cited_items("Tables 2 and 3, Sec. 4, Figs. 7-8")
@@ -54,17 +54,17 @@ def cited_items(where: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a claim of the paper is seen in this run."""
+    """Whether this run shows a claim of the paper."""
 
     claim: str  # The claim, in one sentence
     paper: str  # What the paper reports
     run: str  # What this run gives
     verdict: str  # One of `VERDICTS`
-    why: str  # What the verdict rests on, or why there is none
+    why: str  # The basis of the verdict, or the reason why there is none
     where: str = ""  # The paper's tables and figures, for example `Table 2, Fig. 1`
     kind: str = "real text"  # One of `KINDS`
     after_look: bool = False  # Whether its rule was set after a first look at the numbers
-    needs: str = ""  # What would resolve it; kept only of a claim that is not resolved
+    needs: str = ""  # What would resolve it; kept only for a claim that is not resolved
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -77,7 +77,7 @@ class Verdict:
                 f"{', '.join(VERDICTS)}"
             )
         if self.verdict != "not resolved":
-            # So that a notebook may say it before it knows the verdict.
+            # So a notebook may state it before it knows the verdict.
             object.__setattr__(self, "needs", "")
         elif not self.needs and self.kind != "algebra":
             raise InputError(
@@ -86,13 +86,13 @@ class Verdict:
 
 
 def decide(*, holds: bool, fails: bool, testable: bool = True) -> str:
-    """The verdict by the rule that the caller states; neither side: not resolved.
+    """The verdict by the caller's rule; if neither side is shown, it is not resolved.
 
-    Comparisons with a missing interval (NaN) are false, so that they settle nothing.
+    Comparisons with a missing interval (NaN) are false, so they settle nothing.
 
     Args:
         holds: Whether this run shows the claim.
-        fails: Whether this run shows its contrary; ValueError where it shows both.
+        fails: Whether this run shows the opposite; ValueError if it shows both.
         testable: Whether this run could show either.
 
     Example:
@@ -109,12 +109,13 @@ def decide(*, holds: bool, fails: bool, testable: bool = True) -> str:
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """Verdicts as a table, one row each, in the given order."""
-    return pd.DataFrame(list(verdicts), columns=[field.name for field in fields(Verdict)])
+    """Verdicts as a table, one row each, in the given order, with the names that a reader knows."""
+    table = pd.DataFrame(list(verdicts), columns=[field.name for field in fields(Verdict)])
+    return table.assign(run=table["run"].map(name_scores))
 
 
 def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> ShownTable:
-    """Keep the verdicts of a notebook, such as ``01_coverage``; returns them as it shows them."""
+    """Keep the verdicts of a notebook such as ``01_coverage``; returns the table to show."""
     table = verdict_table(verdicts)
     text = table.to_json(orient="records", indent=1)
     write_text(_verdict_file(notebook, profile), text)
@@ -150,7 +151,7 @@ def collect_verdicts(profile: str) -> pd.DataFrame:
 
 
 def missing_verdicts(profile: str) -> pd.DataFrame:
-    """Notebooks that have said nothing under a profile, and the command that makes each speak."""
+    """Notebooks without verdicts under a profile, and the command that runs each."""
     missing = [name for name in _sections() if not _verdict_file(name, profile).is_file()]
     make = f"make PROFILE={profile} build/{profile}/notebooks"
     commands = [f"{make}/{name}.ipynb" for name in missing]
@@ -158,7 +159,7 @@ def missing_verdicts(profile: str) -> pd.DataFrame:
 
 
 def _sections() -> dict[str, str]:
-    """Title of every notebook but the one that collects, and the one on a reader's own pool."""
+    """Title of every notebook except the overview and the one on a reader's own pool."""
     found = {}
     for path in sorted((root_dir() / "notebooks").glob("[0-9]*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -171,7 +172,7 @@ def _sections() -> dict[str, str]:
 
 
 def count_verdicts(verdicts: pd.DataFrame, by: str = "section") -> pd.DataFrame:
-    """Claims of each section, or of each ``kind``, by verdict, and of all together."""
+    """Number of claims by verdict, for each section or ``kind`` and for all together."""
     groups = verdicts[by].unique() if by == "section" else [*KINDS]
     counts = pd.crosstab(verdicts[by], verdicts["verdict"])
     counts = counts.reindex(index=groups, columns=list(VERDICTS), fill_value=0).astype(int)
@@ -180,14 +181,14 @@ def count_verdicts(verdicts: pd.DataFrame, by: str = "section") -> pd.DataFrame:
 
 
 def paper_items(verdicts: pd.DataFrame, missing: Collection[str] = ()) -> pd.DataFrame:
-    """What this run says on each of the paper's tables and figures.
+    """This run's result for each of the paper's tables and figures.
 
-    A verdict (`collect_verdicts`) speaks on what its ``where`` names, or its claim where that is
-    empty; the notebooks of ``missing`` have said nothing.
+    A verdict (`collect_verdicts`) covers the items in its ``where``, or in its claim if that is
+    empty; the notebooks of ``missing`` have no verdicts.
 
     Returns:
         One row per table and figure: what it ``shows``, the ``notebook`` on it, the numbers of the
-        ``claims`` that speak on it, ``this run`` (tested, tested in part, or not) and ``why``.
+        ``claims`` about it, ``this run`` (tested, tested in part, or not) and ``why``.
     """
     cited = [cited_items(v.where or v.claim) for v in verdicts.itertuples()]
     rows = {}
@@ -225,7 +226,7 @@ def _item_state(
 
 
 def paper_notes() -> pd.DataFrame:
-    """Where the paper is silent or contradicts itself, by the tables and figures it shows in."""
+    """Gaps and contradictions in the paper, by table and figure."""
     pairs = [(note, name) for name, item in _PAPER_ITEMS.items() for note in item.notes]
     notes = pd.DataFrame(pairs, columns=["note", "shows in"])
     return notes.groupby("note", sort=False)["shows in"].agg(", ".join).reset_index()

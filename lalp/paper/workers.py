@@ -20,9 +20,9 @@ def run_side_by_side(
     threads: int | None = None,
     after: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run jobs in fresh processes, on their share of the cores if no number of threads is given.
+    """Run jobs in fresh processes; by default each has its share of the cores.
 
-    ``after`` is called here whenever a job has ended. The first error stops all.
+    ``after`` is called in this process whenever a job has ended. The first error stops all jobs.
     """
     if not jobs:
         return
@@ -43,7 +43,7 @@ def run_side_by_side(
 
 
 def _begin(threads: int) -> None:
-    """Prepare a worker; it ends when its parent is killed, which can tell nobody."""
+    """Prepare a worker; it ends when its parent is killed."""
     import torch
 
     torch.set_num_threads(threads)

@@ -1,6 +1,6 @@
-"""Responses of several turns: the assistant's, which are scored, and those between.
+"""Responses of several turns: the assistant's turns (scored) and those between them.
 
-An agent's trace is such a response: its calls of tools are its own, what the tools say conditions.
+An agent's trace is such a response: its tool calls are its own, the tools' output is context.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ def first_answer(turns: Sequence[Turn]) -> int:
 
 
 def has_tools(turns: Sequence[Turn]) -> bool:
-    """Whether a tool is called in a chat, or speaks."""
+    """Whether a chat has a tool call or a tool's turn."""
     return any(turn["role"] == "tool" or "tool_calls" in turn for turn in turns)
 
 
 def check_response_turns(turns: Sequence[Turn]) -> None:
-    """InputError unless turns, of which there are some, begin and end with the assistant's."""
+    """InputError unless there are turns that begin and end with the assistant's."""
     for turn, end, advice in (
         (turns[-1], "end", "leave out what follows it"),
         (turns[0], "begin", "what precedes it belongs to the prompt"),
@@ -35,7 +35,7 @@ def check_response_turns(turns: Sequence[Turn]) -> None:
 
 
 def turns_text(response: Response) -> str | None:
-    """The turns of a response as JSON, as a score table holds them; None of one turn alone."""
+    """The turns of a response as JSON for a score table; None for a single turn."""
     return json.dumps(response.turns, ensure_ascii=False) if response.turns else None
 
 
@@ -60,16 +60,16 @@ def calls_text(turn: Turn) -> str:
 
 
 def heard_text(turn: Turn) -> str:
-    """What a turn between two of the assistant's says, a tool's in tags."""
+    """The text of a turn between two of the assistant's; a tool's is in tags."""
     if turn["role"] != "tool":
         return turn["content"]
     return f"<tool_response>\n{turn['content']}\n</tool_response>"
 
 
 def join_turns(turns: Sequence[Turn]) -> tuple[str, tuple[tuple[int, int], ...]]:
-    r"""A response of several turns as one text, and the spans of it that condition alone.
+    r"""A response of several turns as one text, and its spans that are context only.
 
-    This is the form of a pool, and of students without a chat template; others get their own
+    Pools and students without a chat template use this form; other students get their own
     (`lalp.students.turns`).
 
     Example:

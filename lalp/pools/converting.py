@@ -1,4 +1,4 @@
-"""Records of other layouts become a pool's own: nothing is lost, and nothing guessed."""
+"""Convert records of other layouts to a pool's own: nothing is lost, and nothing guessed."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _RENDERED = re.compile(
 def read_record(
     layout: Layout, record: Mapping[str, Any], *, all_turns: bool = False
 ) -> tuple[list[dict[str, Any]], int]:
-    """A pool's own records of one that is laid out in another way, and how many thoughts it has.
+    """A pool's own records from a record in another layout, and its number of thoughts.
 
-    One record for each response; the thoughts are joined to their answers. With ``all_turns`` all
-    the assistant's turns of a chat are its response, as they are where a tool takes part.
+    One record for each response; the thoughts are joined to their answers. With ``all_turns``, all
+    assistant turns of a chat are its response, as always if a tool takes part.
 
-    InputError where something would be lost or guessed: a list that is not as long as that of the
-    responses, a chat that says something else, a turn of a tool in a prompt.
+    InputError if something would be lost or guessed: a list that differs in length from that of the
+    responses, a chat with a different text, a tool's turn in a prompt.
 
     Example:
         >>> from lalp.pools.layouts import LAYOUTS
@@ -74,7 +74,7 @@ def _chat_parts(
 ) -> tuple[list[Message], str | list[Turn], bool]:
     """Prompt and response of a chat, and whether a thought of the response was joined.
 
-    The response is the last turn, or all from the assistant's first on.
+    The response is the last turn, or all turns from the assistant's first.
     """
     name = layout.messages
     given = _listed(value_at(record, name), name)
@@ -92,10 +92,10 @@ def _chat_parts(
 
 @dataclass(frozen=True)
 class Answer:
-    """One response as it is read: with its thought, and what is its own among a list's."""
+    """One response as read: with its thought, and its own items of lists."""
 
     text: str | Sequence[Turn]  # or several turns
-    raw: str  # as it stands, without the thought
+    raw: str  # unchanged, without the thought
     is_joined: bool = False
     teacher: str | None = None
     correct: bool | None = None
@@ -146,14 +146,14 @@ def _prompt(layout: Layout, record: Mapping[str, Any]) -> list[Message]:
 
 
 def read_chat(value: Any, name: str) -> list[Message]:
-    """The turns of a chat: a list of objects, or one that stands as JSON in a text."""
+    """The turns of a chat: a list of objects, or such a list as JSON in a text."""
     turns, _ = _read_turns(_listed(value, name), name)
     with located(f"field '{name}'"):
         return [as_message(turn) for turn in turns]
 
 
 def _read_turns(given: Sequence[Any], name: str) -> tuple[list[Turn], list[bool]]:
-    """The turns of a chat, those of tools as well; and of which marks of a thought gave way."""
+    """The turns of a chat with those of tools, and which had marks of a thought replaced."""
     turns, joined = [], []
     for number, item in enumerate(given, 1):
         with located(f"field '{name}', message {number}"):
@@ -166,7 +166,7 @@ def _read_turns(given: Sequence[Any], name: str) -> tuple[list[Turn], list[bool]
 
 
 def _listed(value: Any, name: str) -> list[Any]:
-    """The turns of a chat as they are given, perhaps as JSON in a text."""
+    """The turns of a chat as given, perhaps as JSON in a text."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
@@ -190,7 +190,7 @@ def _system(layout: Layout, record: Mapping[str, Any], prompt: Sequence[Message]
 
 
 def _answers(part: Layout, record: Mapping[str, Any], optional: bool) -> list[Answer]:
-    """The responses of one field, each with its thought; none if they are optional, and missing."""
+    """The responses of one field, each with its thought; none if they are optional and missing."""
     value = value_at(record, part.response)
     thoughts = {
         path: list(_flat(value_at(record, path), path, missing=True)) for path in part.thought
@@ -211,7 +211,7 @@ def _answers(part: Layout, record: Mapping[str, Any], optional: bool) -> list[An
             raise InputError(f"field '{path}' holds {counts}")
     pairs = next(iter(thoughts.values()), [None] * len(texts))
     verdicts = _verdicts(part, record, len(texts))
-    turns = value if isinstance(value, list) else [value]  # where they are a server's messages
+    turns = value if isinstance(value, list) else [value]  # if they are a server's messages
     answers = []
     for number, (text, thought) in enumerate(zip(texts, pairs, strict=True)):
         where = f"field '{part.response}'" + (f", item {number + 1}" if len(texts) > 1 else "")
@@ -223,7 +223,7 @@ def _answers(part: Layout, record: Mapping[str, Any], optional: bool) -> list[An
 
 
 def _flat(value: Any, name: str, *, missing: bool = False) -> Iterable[Any]:
-    """The texts of a field: one, a list of them, or lists of lists; messages become their texts."""
+    """The texts of a field: one, a list, or lists of lists; messages give their texts."""
     if isinstance(value, list):
         for number, item in enumerate(value, 1):
             with located(f"item {number}"):
@@ -239,7 +239,7 @@ def _flat(value: Any, name: str, *, missing: bool = False) -> Iterable[Any]:
 
 
 def _spoken(turn: Mapping[str, Any]) -> str:
-    """What the assistant said, of a turn as servers send it: empty lists of calls are no calls."""
+    """The assistant's text in a turn as servers send it; empty lists of calls are no calls."""
     told = {key: value for key, value in turn.items() if value not in (None, [], {})}
     message = read_turn({"role": "assistant"} | told)
     if message.role != "assistant":
@@ -248,13 +248,13 @@ def _spoken(turn: Mapping[str, Any]) -> str:
 
 
 def _verdicts(layout: Layout, record: Mapping[str, Any], count: int) -> list[bool | None]:
-    """For each response: true if a verdict says so, false if those that speak say so, or None."""
+    """For each response: true if a verdict is true, false if all known ones are false, or None."""
     columns = []
     for path in layout.correct:
         value = value_at(record, path)
         if count > 1 and isinstance(value, bool | str):
             raise InputError(f"field '{path}' is one verdict, but there are {count} responses")
-        # A number for all of them is the share that is right: no verdict on each.
+        # A number for all of them is the share of right ones, not a verdict on each.
         if count == 1 or isinstance(value, list):
             columns.append(_aligned(record, path, count))
     rows = []
@@ -273,7 +273,7 @@ def _verdict(value: Any, layout: Layout) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int | float):
-        return bool(value) if value in (0, 1) else None  # a share is no verdict
+        return bool(value) if value in (0, 1) else None  # a share is not a verdict
     if isinstance(value, str) and value.strip().lower() in _VERDICTS:
         return _VERDICTS[value.strip().lower()]
     where = " or ".join(f"'{path}'" for path in layout.correct)
@@ -292,32 +292,32 @@ def _aligned(record: Mapping[str, Any], path: str, count: int) -> list[Any]:
 
 
 def _own_items(layout: Layout, rest: Mapping[str, Any], number: int, count: int) -> dict[str, Any]:
-    """What a record holds besides, with the response's own item of lists that go with them."""
+    """A record's other fields, with the response's own item of lists with one per response."""
     own = dict(rest)
     for path in (*layout.correct, *layout.each):
         value = value_at(rest, path)
         if isinstance(value, list):
             own = _put(own, path, _aligned(rest, path, count)[number], number)
     if isinstance(own.get("correct"), bool):
-        del own["correct"]  # it is the record's own
+        del own["correct"]  # it belongs to the record
     return own
 
 
 def _put(record: dict[str, Any], path: str, value: Any, number: int) -> dict[str, Any]:
-    """The record with a value at a path; a list on the way gives way to its own item."""
+    """The record with a value at a path; a list on the way is replaced by its own item."""
     name, _, deeper = path.partition(".")
     if not deeper:
         return record | {name: value}
     inner = record.get(name)
     if isinstance(inner, list):
         inner = inner[number]
-    if not isinstance(inner, Mapping):  # a list of names, say: nothing lies deeper in it
+    if not isinstance(inner, Mapping):  # a list of names, for example: nothing is deeper in it
         return record
     return record | {name: _put(dict(inner), deeper, value, number)}
 
 
 def _reference(layout: Layout, record: Mapping[str, Any]) -> tuple[Any, bool]:
-    """The reference answer, and whether its field says no more than that."""
+    """The reference answer, and whether its field says nothing else."""
     if layout.answer_as:
         return _READERS[layout.answer_as](record), False
     value = value_at(record, layout.answer)
@@ -344,7 +344,7 @@ def _response_id(layout: Layout, record: Mapping[str, Any], count: int) -> str |
 def _check_repeats(
     layout: Layout, record: Mapping[str, Any], prompt: Sequence[Message], answers: Sequence[Answer]
 ) -> None:
-    """Refuse a chat beside prompt and responses that says something else."""
+    """Refuse a chat that differs from the prompt and responses beside it."""
     for path in layout.repeats:
         value = value_at(record, path)
         if value is None:
@@ -365,7 +365,7 @@ def _check_repeats(
 
 
 def _renamed(extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Extra fields, those with the name of a record's own one as ``original_NAME``."""
+    """Extra fields; one with the name of a record's own field becomes ``original_NAME``."""
     renamed: dict[str, Any] = {}
     for name, value in extra.items():
         free = name
@@ -428,7 +428,7 @@ def _old_lighteval_prompt(record: Mapping[str, Any]) -> str:
 
 
 def _instructed(instruction: Any, query: Any, name: str) -> str:
-    """A query after its instruction, unless it begins with it: as lighteval asks it."""
+    """A query after its instruction, unless it begins with it, as in lighteval."""
     text, before = _text(query, name), instruction or ""
     return text if text.startswith(before) else before + text
 
@@ -446,7 +446,7 @@ def _batch_prompt(record: Mapping[str, Any]) -> Any:
 
 
 def _lighteval_answer(record: Mapping[str, Any]) -> Any:
-    """The one right choice; None where there are several or none."""
+    """The only right choice; None if there are several or none."""
     choices, gold = record["doc"].get("choices") or [], record["doc"].get("gold_index")
     places = gold if isinstance(gold, list) else [gold]
     if len(places) == 1 and isinstance(places[0], int) and 0 <= places[0] < len(choices):

@@ -1,4 +1,4 @@
-"""Read sources of any known layout into one pool, and tell what was left out and why."""
+"""Read sources of any known layout into one pool, and report what was left out and why."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from lalp.pools.turns import has_thought
 
 log = logging.getLogger("lalp")
 
-# A small packed file or table may hold texts without end. Traces pack to a tenth or so.
+# A small packed file or table may hold endless texts. Traces pack to about a tenth.
 _TIMES, _LEAST = 200, 1 << 30
 
 
 @dataclass(frozen=True)
 class Reject:
-    """A row that was left out: its source, its place there, why, and what it holds."""
+    """A row that was left out: its source, its place there, the reason, and its content."""
 
     source: str
     place: str
@@ -54,19 +54,19 @@ def import_pool(
     on_reject: Callable[[Reject], None] | None = None,
     all_turns: bool = False,
 ) -> Pool:
-    """One pool of several sources, each of its own layout, which is logged.
+    """One pool of several sources; the layout of each is logged.
 
     ``left_out`` counts blank lines, bad rows, and requests of a batch without an output. InputError
-    at the first row that cannot be used, or where a mapped field is in no record.
+    at the first row that cannot be used, or if no record has a mapped field.
 
     Args:
-        sources: What `load_pool` reads; the requests of a batch go with its output.
-        mapping: The field of each target that is not found by a layout.
-        teacher: Who wrote responses that name nobody. With a name a pool's own records may lack
-            ``teacher`` and ``prompt_id``, too; without one they may not, and others get "unknown".
-        on_reject: Is told of each row that cannot be used, which then is left out.
-        all_turns: All the assistant's turns of a chat are its response, not the last one alone.
-            Where a tool takes part, that is always so.
+        sources: Anything that `load_pool` reads; give the requests of a batch with its output.
+        mapping: The field of each target that no layout finds.
+        teacher: Author of responses that name nobody. With one, a pool's own records may also lack
+            ``teacher`` and ``prompt_id``; without one they may not, and others get "unknown".
+        on_reject: Receives each row that cannot be used; the row is then left out.
+        all_turns: All assistant turns of a chat are its response, not only the last one. That is
+            always so if a tool takes part.
     """
     requests, outputs = _requests(sources)
     several = len(sources) > 1
@@ -78,7 +78,7 @@ def import_pool(
 
 @dataclass
 class _Told:
-    """What a source is read as: the layout of its first row, and how much it holds."""
+    """How a source is read: the layout of its first row, and the amount of its content."""
 
     layouts: Counter[str] = field(default_factory=Counter)
     num_responses: int = 0
@@ -89,7 +89,7 @@ class _Told:
     is_known: bool = False
 
     def log(self, name: str) -> None:
-        """Say how the source is laid out; nothing if as a pool's own, without thoughts."""
+        """Log the layout of the source; nothing if it is a pool's own without thoughts."""
         if self.num_earlier:
             log.warning(
                 "%s: of %d chats with several turns of the assistant, only the last is scored and "
@@ -118,12 +118,12 @@ class _Reader:
     all_turns: bool
     builder: PoolBuilder = field(default_factory=PoolBuilder)
     left_out: Counter[str] = field(default_factory=Counter)
-    mapped: set[str] = field(default_factory=set)  # targets whose field some record has
+    mapped: set[str] = field(default_factory=set)  # targets whose field occurs in some record
     answered: set[str] = field(default_factory=set)  # requests of a batch
     fields: str = ""  # the first record's
 
     def read(self, given: Any) -> None:
-        """Add all records of a source, and say how they are laid out."""
+        """Add all records of a source, and log their layout."""
         name, told = _name(given), _Told()
 
         def on_bad(place: str, error: InputError, record: Any) -> None:
@@ -173,7 +173,7 @@ class _Reader:
             told.num_earlier += "assistant" in roles
 
     def _layout(self, record: dict[str, Any], told: _Told) -> Layout | None:
-        """How a record is laid out: as the first one of its source, or it is refused."""
+        """The layout of a record: that of its source's first record, or it is refused."""
         if self.mapping:
             for target, path in self.mapping.items():
                 if value_at(record, path) is not None:
@@ -181,7 +181,7 @@ class _Reader:
             return map_layout(self.mapping, record)
         is_own = told.is_known and told.first is None
         if is_own and record.get("messages") is None:
-            return None  # refused for what it lacks, if it lacks anything
+            return None  # refused for a missing field, if there is one
         found = find_layout(record)
         if found is None and told.first is PLAIN and record.get("messages") is None:
             return PLAIN
@@ -202,7 +202,7 @@ class _Reader:
         return record | {"request": self.requests[custom_id]}
 
     def _with_turns(self, record: dict[str, Any]) -> dict[str, Any]:
-        """A record of messages that says where its response begins, if all turns are to be it."""
+        """A record of messages with the start of its response, if all turns are the response."""
         turns = record.get("messages")
         if not (self.all_turns and isinstance(turns, list)) or "num_prompt_turns" in record:
             return record
@@ -211,7 +211,7 @@ class _Reader:
         return record | {"num_prompt_turns": begin} if begin else record
 
     def finish(self, names: str) -> Pool:
-        """The pool, if every mapped field was somewhere."""
+        """The pool, if every mapped field was found."""
         for target, path in self.mapping.items():
             if target not in self.mapped and self.fields:
                 close = likeliest(path, self.fields.split(", "))
@@ -224,14 +224,14 @@ class _Reader:
 
 
 def _name(source: Any) -> str:
-    """What messages call a source."""
+    """The name of a source in messages."""
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
     return "DataFrame" if isinstance(source, pd.DataFrame) else "records"
 
 
 def _num_bytes(source: Any) -> int:
-    """The size of a source on disk; 0 of what is in memory or comes from the hub."""
+    """The size of a source on disk; 0 if it is in memory or comes from the hub."""
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     if path is None or not path.exists():
         return 0
@@ -261,7 +261,7 @@ def _grouped(rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
         key = digest([value_at(row, path) for path in layout.group])
         others = groups.setdefault(key, [])
         if any(row[layout.by] == other[layout.by] for _, other in others):
-            groups[place] = [(place, row)]  # said twice, not under two filters
+            groups[place] = [(place, row)]  # a repeated row, not one of two filters
         else:
             others.append((place, row))
     for group in groups.values():
@@ -277,7 +277,7 @@ def _group_layout(row: Any) -> Layout | None:
 
 
 def _merged(rows: Sequence[Any], by: str) -> Any:
-    """One row of several: fields that differ hold each one's value, by the field ``by``."""
+    """One row from several: fields that differ hold each row's value, keyed by the field ``by``."""
     if len(rows) == 1:
         return rows[0]
     merged = {}
@@ -317,7 +317,7 @@ def _holds_requests(source: Any) -> bool:
     try:
         first = next(iter(open_source(source).records), None)
     except InputError:
-        return False  # and told when the source is read
+        return False  # and reported when the source is read
     return first is not None and _is_request(first[1])
 
 

@@ -14,12 +14,12 @@ from lalp.pools.pool import located
 
 _CHUNK = 1 << 20  # bytes
 _BLANK = re.compile(r"[ \t\r\n]*")
-# So near the end of what was read, an error may come of what was not read yet.
+# This near the end of the text in memory, unread text may cause an error.
 _MARGIN = 32
 
 
 def json_items(file: IO[bytes], name: Any) -> Iterator[tuple[int, Any]] | None:
-    """Yield (1-based number, value) of the items of a JSON list; None if the file is no list.
+    """Yield (1-based number, value) of the items of a JSON list; None if the file is not a list.
 
     InputError with the file's name and the number of the item that is not strict JSON.
 
@@ -51,7 +51,7 @@ def _items(text: _Text, name: Any) -> Iterator[tuple[int, Any]]:
 
 
 class _Text:
-    """The text of a file, of which only what is being parsed is in memory."""
+    """The text of a file; only the part being parsed is in memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._decoder, self._parse = file, _decoder(), json_decoder()
@@ -68,7 +68,7 @@ class _Text:
                 return ""
 
     def take(self) -> str:
-        """The next character that is not white space, which is passed over."""
+        """Skip the next character that is not white space, and return it."""
         found = self.peek()
         self._at += len(found)
         return found
@@ -89,13 +89,13 @@ class _Text:
                 raise InputError("invalid JSON: nested too deeply; mend the file") from None
             except ValueError as error:
                 raise InputError(f"invalid JSON: {error}; mend the file") from None
-            # A number may go on in what is not read yet: 1 of 1.5, 1 of 1e+5.
+            # A number may continue in unread text: 1 of 1.5, 1 of 1e+5.
             if end < len(self._text) - _MARGIN or not self._more(_CHUNK):
                 self._at = end
                 return value
 
     def place(self, position: int | None = None) -> str:
-        """Line and column of a position in what is in memory."""
+        """Line and column of a position in memory."""
         end = self._at if position is None else position
         breaks = self._text.count("\n", 0, end)
         column = end - self._text.rfind("\n", 0, end) if breaks else self._column + end
@@ -106,7 +106,7 @@ class _Text:
         return is_open or error.pos > len(self._text) - _MARGIN
 
     def _forget(self) -> None:
-        """Drop what was parsed, when it is more than what is left."""
+        """Drop the parsed text when it is longer than the rest."""
         if self._at < len(self._text) // 2:
             return
         done = self._text[: self._at]
@@ -116,7 +116,7 @@ class _Text:
         self._text, self._at = self._text[self._at :], 0
 
     def _more(self, size: int) -> bool:
-        """Read on; False at the end of the file."""
+        """Read more; False at the end of the file."""
         if len(self._text) - self._at > ROW_LIMIT:
             raise too_long()
         raw = self._file.read(max(size, _CHUNK))

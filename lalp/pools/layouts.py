@@ -1,4 +1,4 @@
-"""Layouts: how what people hold becomes a pool's records. `layouts.yaml` lists them."""
+"""Layouts: how people's data become a pool's records. `layouts.yaml` lists them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HOLDERS = frozenset(name for names in DATA["holders"] for name in names)
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a record's prompt, response and the rest stand; `layouts.yaml` says what each means."""
+    """Where a record's prompt, response and the rest are; `layouts.yaml` says what each means."""
 
     name: str
     needs: tuple[str, ...] = ()
@@ -50,11 +50,11 @@ class Layout:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Fields that are read into a record's own, so that they are no extra ones."""
+        """Fields that become a record's own fields, so they are not extra ones."""
         one = (self.prompt, self.append, self.history, self.system, self.messages, self.response)
         own = (self.teacher, self.answer, self.prompt_id, self.response_id, *self.thought)
         parts = (path for part in self.responses for path in (part.response, *part.thought))
-        # An object that a reader of its own looks into holds more than it reads.
+        # An object with its own reader holds more than that reads.
         whole = {self.prompt if self.prompt_as and "." not in self.prompt else None}
         whole |= {self.answer if self.answer_as else None}
         named = dict.fromkeys((*one, *own, *self.repeats, *parts))
@@ -86,10 +86,10 @@ PLAIN, MESSAGES = LAYOUTS["prompt and response"], LAYOUTS["messages"]
 
 
 def find_layout(record: Mapping[str, Any]) -> Layout | None:
-    """The one layout whose fields a record has; None for a pool's own, which needs no reading.
+    """The only layout whose fields a record has; None for a pool's own, which needs no conversion.
 
-    InputError where none fits, or more than one: its message lists the fields, what a pool needs
-    and the likeliest mapping.
+    InputError if none fits, or more than one: its message lists the fields, the needs of a pool and
+    the likeliest mapping.
 
     Example:
         >>> find_layout({"problem": "2 + 2?", "generations": ["4", "It is 4."]}).name
@@ -103,14 +103,14 @@ def find_layout(record: Mapping[str, Any]) -> Layout | None:
     if "messages" in held:
         beside = held.intersection(DATA["beside_messages"])
         if not beside and held & {"prompt", "response"}:
-            return None  # and refused, for both are given
+            return None  # and refused, because both are given
     fitting = [layout for layout in LAYOUTS.values() if _fits(layout, record, held)]
-    # The more special one: messages with a teacher's name in meta are messages as well.
+    # Prefer the more special one: messages with a teacher's name in meta are also messages.
     best = [one for one in fitting if not any(set(one.needs) < set(o.needs) for o in fitting)]
     if len(best) == 1:
         return None if best[0] is MESSAGES else best[0]
     if not best and is_named and record.keys() & {"prompt", "response"}:
-        return None  # and refused, for what it lacks
+        return None  # and refused for its missing field
     raise InputError(_unclear(record, held, best))
 
 
@@ -130,7 +130,7 @@ def _holds(record: Mapping[str, Any], path: str) -> bool:
 
 
 def fits_columns(names: Sequence[str]) -> bool:
-    """Whether a table with these columns may be laid out in a known way."""
+    """Whether a table with these columns may have a known layout."""
     return any({path.split(".")[0] for path in one.needs} <= set(names) for one in LAYOUTS.values())
 
 
@@ -153,7 +153,7 @@ def show_names(names: Iterable[str], width: int = 120) -> str:
 
 
 def name_fields(name: str, names: Iterable[str]) -> str:
-    """The fields that a record has, those first that a field which it lacks may be misspelt for.
+    """The fields of a record; possible misspellings of a missing field come first.
 
     Example:
         >>> name_fields("response", ["prompt", "respnse"])
@@ -218,7 +218,7 @@ def parse_mapping(given: Sequence[str]) -> dict[str, str]:
 
 
 def map_layout(mapping: Mapping[str, str], record: Mapping[str, Any]) -> Layout:
-    """The layout that a mapping by hand makes: alone, or on top of the one that is recognised.
+    """The layout that a manual mapping makes: alone, or on top of the recognised one.
 
     It stands alone if it names prompt and response, or the messages.
 
@@ -227,7 +227,7 @@ def map_layout(mapping: Mapping[str, str], record: Mapping[str, Any]) -> Layout:
         'trace'
     """
     changes = {t: (p,) if t in ("thought", "correct") else p for t, p in mapping.items()}
-    # A field that is mapped by hand is no longer what its name says.
+    # A field that is mapped by hand no longer has the meaning of its name.
     for target in ("teacher", "answer", "prompt_id", "response_id"):
         if target not in mapping and target in mapping.values():
             changes[target] = None
@@ -248,7 +248,7 @@ def map_layout(mapping: Mapping[str, str], record: Mapping[str, Any]) -> Layout:
 
 
 def _found(record: Mapping[str, Any], is_needed: bool) -> Layout | None:
-    """The layout of a record; a pool's own one as a layout, too."""
+    """The layout of a record; a pool's own form counts as a layout too."""
     try:
         found = find_layout(record)
     except InputError:
@@ -259,7 +259,7 @@ def _found(record: Mapping[str, Any], is_needed: bool) -> Layout | None:
 
 
 def read_chat_json(text: str) -> Any:
-    """A chat that stands as JSON in a text, or the text where it is none."""
+    """A chat that a text holds as JSON, or the text if it is none."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -271,7 +271,7 @@ def read_chat_json(text: str) -> Any:
 
 
 def value_at(record: Any, path: str | None) -> Any:
-    """The value of a field; a dot goes into an object, or into each object of a list.
+    """The value of a field; a dot leads into an object, or into each object of a list.
 
     A field whose own name has dots comes first. No path has no value.
 
@@ -292,7 +292,7 @@ def value_at(record: Any, path: str | None) -> Any:
 
 
 def without(record: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
-    """A record without the values at some paths, and without objects that are empty then.
+    """A record without the values at some paths, and without objects left empty.
 
     Example:
         >>> without({"a": {"b": 1, "c": 2}, "d": 3}, ["a.b", "d"])

@@ -1,4 +1,4 @@
-"""Files of text, packed or not, and JSON lines; errors name the line."""
+"""Text files, packed or not, and JSON lines; errors name the line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lalp.pools.pool import show
 
 @contextmanager
 def fits_memory(name: Any) -> Iterator[None]:
-    """Say which file it is whose records fill the memory: a small one may hold very many."""
+    """Name the file whose records fill the memory: a small one may hold very many."""
     try:
         yield
     except MemoryError:
@@ -31,14 +31,14 @@ def fits_memory(name: Any) -> Iterator[None]:
 
 # --- Packed files ------------------------------------------------------------------------------
 
-ROW_LIMIT = 1 << 28  # bytes of a record; a longer one is no trace, and a small file may hold it
+ROW_LIMIT = 1 << 28  # bytes of a record; a longer one is no trace, but a small file may hold it
 JSON_LINES = (".jsonl", ".json-lines", ".ndjson")
-_CHUNK = 1 << 20  # bytes of a packed file that are unpacked at once
+_CHUNK = 1 << 20  # bytes of a packed file unpacked at once
 PACKED = (".gz", ".zst")
 
 
 def kind_of(path: Path) -> str:
-    """A file's suffix, in small letters and without that of how it is packed.
+    """A file's suffix, in lower case and without the suffix of its packing.
 
     Example:
         >>> kind_of(Path("pool.jsonl.gz")), kind_of(Path("POOL.CSV"))
@@ -51,7 +51,7 @@ def kind_of(path: Path) -> str:
 
 
 def open_packed(path: Path) -> IO[bytes]:
-    """Open a file to read its bytes, unpacked where its name says that it is packed."""
+    """Open a file to read its bytes, unpacked if its name says that it is packed."""
     match path.suffix.lower():
         case ".gz":
             return gzip.open(path, "rb")
@@ -61,7 +61,7 @@ def open_packed(path: Path) -> IO[bytes]:
 
 
 def limited_lines(file: IO[Any], path: Path) -> Iterator[Any]:
-    """Yield the lines of an open file; one that no record can be is an `InputError`."""
+    """Yield the lines of an open file; a line that cannot be a record is an `InputError`."""
     number = 0
     while line := file.readline(ROW_LIMIT):
         number += 1
@@ -71,13 +71,13 @@ def limited_lines(file: IO[Any], path: Path) -> Iterator[Any]:
 
 
 def too_long() -> InputError:
-    """What is said of a record that is none."""
+    """The message for a line that is not a record."""
     return InputError(f"is longer than {ROW_LIMIT >> 20} MiB, which no record is; mend the file")
 
 
 @contextmanager
 def read_errors(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a file is read, or unpacked, into an `InputError`."""
+    """Turn errors of reading or unpacking a file into an `InputError`."""
     try:
         yield
     except FileNotFoundError:
@@ -101,14 +101,14 @@ def numbered_records(
 ) -> Iterator[tuple[int, Any]]:
     """Yield (1-based line number, parsed value) of a JSONL file, one line in memory at a time.
 
-    ``what`` says in messages what the file is ("a pool"); ``left_out`` counts blank lines. A file
-    that cannot be read, or a line that is not strict JSON, is an `InputError` with its number; with
-    ``on_bad`` such a line is told and passed over.
+    ``what`` names the file in messages ("a pool"); ``left_out`` counts blank lines. A file that
+    cannot be read, or a line that is not strict JSON, is an `InputError` with its number; with
+    ``on_bad``, such a line is reported and skipped.
     """
     offset = 0
     check_regular(path)
     with read_errors(path), open_packed(path) as file:
-        # Bytes split at line feeds only: text mode would also have to guess an encoding.
+        # Bytes are split only at line feeds: text mode would also have to guess an encoding.
         for number, raw in enumerate(limited_lines(file, path), 1):
             place, value = f"line {number}", None
             try:

@@ -14,7 +14,7 @@ from lalp.pools.writing import chat, write_json_lines
 
 
 def write_prompts(prompts: Sequence[Prompt], path: str | Path) -> None:
-    """Write prompts as JSON lines that `lalp sample` reads; an empty file where there is none."""
+    """Write prompts as JSON lines that `lalp sample` reads; an empty file if there are none."""
     records = [
         {"prompt_id": prompt.prompt_id, "prompt": chat(prompt.messages)}
         | ({} if prompt.answer is None else {"answer": prompt.answer})
@@ -46,14 +46,14 @@ def merge_pools(
 ) -> Pool:
     """One pool of several files: prompts in order of first appearance, responses in file order.
 
-    ``left_out`` counts what was dropped, by reason. InputError if two files disagree on a prompt or
+    ``left_out`` counts dropped records, by reason. InputError if two files disagree on a prompt or
     its answer, two kept responses share an id, or nothing is left.
 
     Args:
-        paths: Pools; an empty JSONL file holds no response and is passed over.
-        only_correct: Keep responses that are known to be correct.
-        per_teacher: Keep the first so many responses of each teacher to a prompt; all if None.
-        min_teachers: Keep prompts that so many teachers have a kept response to.
+        paths: Pools; an empty JSONL file holds no response and is skipped.
+        only_correct: Keep only responses that are known to be correct.
+        per_teacher: Keep this many first responses of each teacher to a prompt; all if None.
+        min_teachers: Keep prompts with kept responses of at least this many teachers.
     """
     draft, left_out = Draft(), Counter[str]()
     kept: dict[str, list[tuple[str, Response]]] = {}
@@ -81,7 +81,7 @@ def merge_pools(
             left_out[few if rows else "prompt without a kept response"] += 1
             del draft.prompts[prompt_id]
             continue
-        # Ids are compared only now: a wrong first try may share its id with a later one.
+        # Ids are compared only now, because a wrong first try may share its id with a later one.
         for path, response in rows:
             with located(path):
                 draft.add_response(response, path)
@@ -93,5 +93,5 @@ def merge_pools(
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a file is as `lalp unsolved`, or sampling, writes one that holds nothing."""
+    """Whether a file is an empty one from `lalp unsolved` or from sampling."""
     return path.suffix != ".parquet" and path.is_file() and not path.stat().st_size

@@ -1,7 +1,7 @@
 """Prompts, responses and the pool that holds them.
 
-A pool is a set of prompts, each with several responses by several teachers (paper, Sec. 3.1).
-On disk it is JSONL, Parquet, ``.json``, CSV or TSV, one response a record:
+A pool is a set of prompts, each with several responses by several teachers (paper, Sec. 3.1). On
+disk it is JSONL, Parquet, ``.json``, CSV or TSV, with one response per record:
 
 ========================  ========================================================================
 ``prompt_id``             text; names the prompt
@@ -18,19 +18,18 @@ any other field           kept in ``Response.extra``
 ========================  ========================================================================
 
 Hugging Face ``messages`` records are read too: the last message is the assistant's and is the
-response, what precedes it is the prompt. Where a tool is called or speaks, all from the first of
-the assistant's turns on is the response; ``num_prompt_turns`` says where else it begins. Such a
-record may lack ``prompt_id`` (default: a hash of the prompt's messages) and ``teacher`` (default:
+response, what precedes it is the prompt. If a tool is called or speaks, the response is everything
+from the assistant's first turn on; ``num_prompt_turns`` gives a different start. Such a record may
+lack ``prompt_id`` (default: a hash of the prompt's messages) and ``teacher`` (default:
 ``unknown``).
 
-What a message holds in ``reasoning_content``, ``reasoning``, ``thinking`` or a part of that type
-is put before its content: ``<think>``, the thought, ``</think>``, an empty line, the content. That
-is done in `lalp.pools.turns.join_thought` and nowhere else. Other parts must be texts; a line break
-stands between two.
+A thought in ``reasoning_content``, ``reasoning``, ``thinking`` or a part of that type goes before a
+message's content: ``<think>``, the thought, ``</think>``, an empty line, the content. Only
+`lalp.pools.turns.join_thought` does this. Other parts must be texts; a line break separates them.
 
 Records of other layouts become such records: `layouts.yaml` lists them, `lalp.pools.converting`
-reads them. What a layout does not use is kept in ``Response.extra``; a field with one of the names
-above is ``original_NAME`` there. What would be lost, or would have to be guessed, is refused.
+reads them. ``Response.extra`` keeps fields without a use; one with a name from above is
+``original_NAME`` there. A record is refused if something would be lost or would have to be guessed.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class Message:
 class Prompt:
     """A question: the chat that precedes the response, and its reference answer if known.
 
-    ``tools`` are JSON schemas of what the assistant may call.
+    ``tools`` are JSON schemas of the tools that the assistant may call.
     """
 
     prompt_id: str
@@ -81,11 +80,11 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Response:
-    """One reasoning trace by one teacher; ``correct`` is None where nobody verified it.
+    """One reasoning trace by one teacher; ``correct`` is None if nobody verified it.
 
-    Of an agent's trace, or a chat, ``turns`` holds several turns: the assistant's, which are scored
-    and trained on, and those between, which condition. ``text`` is all of them then, and ``given``
-    the character spans of what conditions, with the marks around it.
+    For an agent's trace or a chat, ``turns`` holds several turns: the assistant's, which are scored
+    and trained on, and those between, which are context only. ``text`` is then all of them, and
+    ``given`` has the character spans of the context, with the marks around it.
     """
 
     response_id: str
@@ -118,11 +117,11 @@ class Pool:
     """
 
     prompts: Mapping[str, Prompt]
-    responses: Sequence[Response]  # a tuple, or of a pool larger than memory read when asked for
+    responses: Sequence[Response]  # a tuple, or read on request if the pool is larger than memory
     left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        # A pool may hold a million texts: they are not what a notebook should print.
+        # A pool may hold a million texts, which a notebook should not print.
         teachers = sorted({response.teacher for response in self.responses})
         sizes = {"prompt": self.prompts, "response": self.responses, "teacher": teachers}
         counts = [f"{len(all_):,} {name}{'s' * (len(all_) != 1)}" for name, all_ in sizes.items()]
@@ -130,7 +129,7 @@ class Pool:
         return f"<Pool: {', '.join(counts)}{names and ': '}{names}>"
 
     def _repr_html_(self) -> str:
-        """How a notebook shows it: the line above, and a row for each teacher."""
+        """The display in a notebook: the line above, and a row for each teacher."""
         table = teacher_counts(self).rename_axis(index=None, columns="teacher")
         shown = table.to_html(border=0, float_format="{:,.0f}".format)
         return f"<p>{escape(repr(self)[1:-1])}</p>\n{shown}"
@@ -160,10 +159,10 @@ def teacher_counts(pool: Pool) -> pd.DataFrame:
 
 
 def pool_summary(pool: Pool) -> dict[str, Any]:
-    """Counts that tell what a pool holds, as plain values for JSON.
+    """Counts that describe a pool, as plain values for JSON.
 
     ``num_duplicate_texts`` counts responses whose exact text another response to the same prompt
-    already has, ``num_multi_turn`` those of several assistant's turns; the keys of
+    already has. ``num_multi_turn`` counts those with several assistant turns; the keys of
     ``prompts_by_num_teachers`` are numbers as text.
     """
     pairs, texts = set[tuple[str, str]](), set[bytes]()
@@ -193,14 +192,14 @@ def pool_summary(pool: Pool) -> dict[str, Any]:
 
 
 def _mark(response: Response) -> bytes:
-    """What two responses have alike that are the same text to the same prompt."""
+    """The key that two responses share if they are the same text for the same prompt."""
     asked, text = (part.encode() for part in (response.prompt_id, response.text))
     return sha256(sha256(asked).digest() + text).digest()
 
 
 @contextmanager
 def located(place: str) -> Iterator[None]:
-    """Put the place in front of the message of whatever input is refused within the block."""
+    """Put the place before the message of any input refused within the block."""
     try:
         yield
     except InputError as error:
@@ -208,7 +207,7 @@ def located(place: str) -> Iterator[None]:
 
 
 def show(value: Any, width: int = 60) -> str:
-    """A value as errors show it: its repr, cut at ``width``, and its type unless it is text."""
+    """A value as shown in errors: its repr, cut at ``width``, and its type unless it is text."""
     text = repr(value)
     text = text if len(text) <= width else f"{text[: width - 3]}..."
     return text if isinstance(value, str) else f"{text} ({type(value).__name__})"

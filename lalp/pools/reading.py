@@ -23,8 +23,8 @@ from lalp.pools.sources import open_source
 def load_pool(source: str | os.PathLike | pd.DataFrame | Iterable[Mapping[str, Any]]) -> Pool:
     """Read a pool and check every record; `lalp.pools.pool` lists the fields.
 
-    What is laid out in another known way (`layouts.yaml`) is read as well, and the layout's name is
-    logged; `lalp.pools.importing.import_pool` takes a mapping, a teacher's name, and bad rows.
+    Other known layouts (`layouts.yaml`) are read too, and the layout's name is logged;
+    `lalp.pools.importing.import_pool` takes a mapping, a teacher's name, and bad rows.
 
     In a table (Parquet, DataFrame) a null cell means that the record lacks the field. Numbers and
     booleans given as ``answer`` are taken as text; a blank answer counts as absent. ``left_out``
@@ -53,7 +53,7 @@ def load_pool(source: str | os.PathLike | pd.DataFrame | Iterable[Mapping[str, A
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a pool to write is a Parquet file, by its name, and not JSONL; others are refused."""
+    """Whether the name of a pool to write means Parquet, not JSONL; other names are refused."""
     suffix = path.suffix.lower()
     if suffix not in (".jsonl", ".json-lines", ".parquet"):
         known = ".jsonl, .json-lines or .parquet"
@@ -61,7 +61,7 @@ def is_parquet(path: Path) -> bool:
     return suffix == ".parquet"
 
 
-# What a prompt that stands alone is called; who asks has no response yet.
+# Names of a prompt that stands alone, without a response yet.
 _ASKED = ("prompt", "problem", "question", "instruction")
 
 
@@ -69,7 +69,7 @@ def load_prompts(path: str | Path) -> list[Prompt]:
     """Read prompts from any kind of file: ``prompt`` and optionally ``prompt_id`` and ``answer``.
 
     ``problem``, ``question`` or ``instruction`` is read as ``prompt``; without a ``prompt_id`` it
-    is a hash of the prompt. The prompts of a pool, in any layout, are read too, each once. Errors
+    is a hash of the prompt. The prompts of a pool, in any layout, are also read, each once. Errors
     are those of `load_pool`.
     """
     with fits_memory(path):
@@ -88,7 +88,7 @@ def load_prompts(path: str | Path) -> list[Prompt]:
 
 
 def _asked(row: Any) -> str | None:
-    """The field of a row that is a prompt without a response; None of other rows."""
+    """The field of a row that is a prompt without a response; None for other rows."""
     if not isinstance(row, Mapping) or fits_columns(row) or row.get("response") is not None:
         return None
     return next((name for name in _ASKED if row.get(name) is not None), None)
@@ -107,6 +107,6 @@ def _add_prompt(builder: PoolBuilder, row: Any, place: str, taken: dict[str, str
     if isinstance(prompt_id, str) and taken.setdefault(prompt_id, place) != place:
         known = f"prompt_id {prompt_id!r} is already taken by {taken[prompt_id]}"
         raise InputError(f"{known}; give each prompt its own")
-    # A prompt alone is given what a pool's record has besides: one check serves both.
+    # A prompt alone gets the other fields of a pool's record, so one check serves both.
     record |= {"prompt": record[name], "response": "none", "response_id": place}
     builder.add([record], place, teacher="none")

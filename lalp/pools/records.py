@@ -1,4 +1,4 @@
-"""What a record may hold: check records one by one, and join them to a pool."""
+"""Check records one by one, and join them to a pool."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from lalp.pools.turns import as_message, read_any_turn, read_tools
 class Draft:
     """A pool while it is put together.
 
-    It keeps the place (line or file) where each thing stood first, so that a conflict names both.
+    It keeps the place (line or file) where each item first appeared, so a conflict names both.
     """
 
     prompts: MutableMapping[str, Prompt] = field(default_factory=dict)
-    responses: Any = field(default_factory=list)  # or what has `append`, too
+    responses: Any = field(default_factory=list)  # or anything else with `append`
     places: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def check(self, prompt: Prompt, response: Response, place: str) -> None:
-        """Refuse what `add_prompt` or `add_response` would refuse, and add nothing."""
+        """Refuse what `add_prompt` or `add_response` would refuse, but add nothing."""
         if prompt.prompt_id in self.prompts:
             self._check_prompt(prompt)
         self._check_response(response, place)
 
     def add_prompt(self, prompt: Prompt, place: str) -> None:
-        """Add a prompt, or the answer to one that was added without; refuse another one."""
+        """Add a prompt, or the answer to one added without it; refuse a different one."""
         known = self.prompts.setdefault(prompt.prompt_id, prompt)
         self.places.setdefault(("prompt", prompt.prompt_id), place)
         self._check_prompt(prompt)
@@ -83,23 +83,23 @@ class Draft:
 
 
 class PoolBuilder:
-    """Puts a pool together, what one place of a source holds after another.
+    """Puts a pool together from the records of one place of a source after another.
 
-    What is more than `lalp.pools.spool.LIMIT` goes to a temporary file.
+    Anything beyond `lalp.pools.spool.LIMIT` goes to a temporary file.
     """
 
     def __init__(self) -> None:
         self.draft = Draft()
-        self.size = 0  # bytes of what was added
+        self.size = 0  # bytes added so far
         self._counts = Counter[tuple[str, str]]()
 
     def add(
         self, records: Sequence[dict[str, Any]], place: str, teacher: str | None = None
     ) -> list[tuple[Prompt, Response]]:
-        """Add some records of one place: all of them, or none where one is refused.
+        """Add some records of one place: all of them, or none if one is refused.
 
-        ``teacher`` stands where a record names none. Without it such a record is refused, and so
-        is one without ``prompt_id``, unless it is of ``messages``; with it that is a hash of the
+        ``teacher`` fills in for a record that names none. Without it, such a record is refused, as
+        is one without ``prompt_id``, unless it has ``messages``; with it, the id is a hash of the
         prompt.
         """
         pairs: list[tuple[Prompt, Response]] = []
@@ -138,7 +138,7 @@ def build_pool(
 ) -> Pool:
     """Check numbered records and join them; errors name ``source``, ``unit`` and the number."""
     builder = PoolBuilder()
-    # One record at a time, from a generator: a pool of long traces is held in memory once.
+    # One record at a time, from a generator, so a pool of long traces is in memory only once.
     for number, record in records:
         place = f"{unit} {number}"
         with located(f"{source}, {place}"):
@@ -172,7 +172,7 @@ def _parse_record(
     own = {*RESERVED_FIELDS, "tools"} if tools else RESERVED_FIELDS
     extra = {name: value for name, value in record.items() if name not in own}
     prompt = Prompt(prompt_id, messages, _answer_text(record.get("answer")), tools)
-    # Records with an id of their own count too: a made-up id tells the response's place among all.
+    # Records with their own id count too: a made-up id gives the response's place among all.
     counts[prompt_id, teacher] += 1
     text, given = join_turns(turns)
     several = () if len(turns) == 1 and not has_tools(turns) else tuple(turns)
@@ -183,7 +183,7 @@ def _parse_record(
 
 
 def _text(record: Mapping[str, Any], name: str, *, needed: bool = True) -> str | None:
-    """A field that is text; None where it is neither there nor needed."""
+    """A field that is text; None if it is neither there nor needed."""
     value = record.get(name)
     if value is None and needed:
         raise InputError(_lacks(record, name))
@@ -196,7 +196,7 @@ def _text(record: Mapping[str, Any], name: str, *, needed: bool = True) -> str |
 
 
 def _lacks(record: Mapping[str, Any], name: str) -> str:
-    """That a field is missing or null, and which other one may be meant."""
+    """A message that a field is missing or null, and which other one may be meant."""
     if name in record:
         return f"field '{name}' is null"
     others = [other for other in record if other not in RESERVED_FIELDS]
@@ -205,7 +205,7 @@ def _lacks(record: Mapping[str, Any], name: str) -> str:
 
 
 def _prompt_and_response(record: Mapping[str, Any]) -> tuple[tuple[Message, ...], list[Turn]]:
-    """The messages before the response, and its turns: of either kind of record."""
+    """The messages before the response, and its turns, for either kind of record."""
     if record.get("messages") is None:
         if isinstance(record.get("prompt"), list):
             prompt = _turns(record, "prompt")
@@ -242,13 +242,13 @@ def _turn(role: str, content: str) -> dict[str, Any]:
 
 
 def _num_prompt_turns(record: Mapping[str, Any], turns: Sequence[Turn]) -> int:
-    """How many of a chat's turns are the prompt: all but the last, unless tools take part in it."""
+    """Number of a chat's turns in the prompt: all but the last, unless tools take part in it."""
     given = record.get("num_prompt_turns")
     if given is None:
         begin = first_answer(turns)
         return begin if has_tools(turns[begin:]) else len(turns) - 1
     if isinstance(given, float) and given.is_integer():
-        given = int(given)  # tables turn whole numbers into floats where some are missing
+        given = int(given)  # tables turn whole numbers into floats if some are missing
     if not isinstance(given, int) or isinstance(given, bool) or not 0 < given < len(turns):
         known = f"must be a number of turns from 1 to {len(turns) - 1}, not {show(given)}"
         raise InputError(f"field 'num_prompt_turns' {known}")
@@ -268,7 +268,7 @@ def _turns(record: Mapping[str, Any], name: str) -> list[Turn]:
 
 
 def _answer_text(value: Any) -> str | None:
-    # Tables turn whole numbers into floats where some are missing: 4.0 was 4.
+    # Tables turn whole numbers into floats if some are missing: 4.0 was 4.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, (str, int, float)):
@@ -289,7 +289,7 @@ def plain_record(record: Any) -> dict[str, Any]:
     for name, value in record.items():
         with located(f"field {show(name)}"):
             try:
-                # None is a value like any other here (JSON null), NaN only marks a missing one.
+                # Here None is a normal value (JSON null); NaN only marks a missing one.
                 if value is None or not is_missing(value):
                     plain[_key(name)] = _plain(value)
             except RecursionError:

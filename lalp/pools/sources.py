@@ -1,4 +1,4 @@
-"""Where records come from: files of many kinds, packed or not, folders, data sets of the hub."""
+"""The sources of records: files of many kinds, packed or not, folders, data sets of the hub."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _TRUTH = {"true": True, "false": False}
 
 @dataclass
 class Source:
-    """A source's name, its records with their places ("line 3"), and what is not a record."""
+    """A source's name, its records with their places ("line 3"), and counts of everything else."""
 
     name: str
     records: Iterable[tuple[str, Any]]
@@ -57,8 +57,8 @@ def open_source(source: Any, on_bad: OnBad | None = None, *, any_columns: bool =
 
     Args:
         source: What to read.
-        on_bad: Is told of a line that cannot be read, which then is passed over.
-        any_columns: Take a table whatever its columns are called.
+        on_bad: Receives a line that cannot be read; the line is then skipped.
+        any_columns: Accept a table with any column names.
     """
     check = check_columns if any_columns else _check_known
     if isinstance(source, pd.DataFrame):
@@ -120,7 +120,7 @@ def _frame_records(frame: pd.DataFrame, check: Any) -> Iterator[tuple[str, dict[
 def _json_items(
     path: Path, left_out: Counter[str], on_bad: OnBad | None
 ) -> Iterator[tuple[str, Any]]:
-    """The items of a JSON list, one at a time; or the lines of a file that is JSON lines."""
+    """The items of a JSON list, one at a time, or the lines of a JSON lines file."""
     check_regular(path)
     with read_errors(path), open_packed(path) as file:
         if items := json_items(file, path):
@@ -134,9 +134,9 @@ def _json_items(
 def _cells(
     path: Path, mark: str, left_out: Counter[str], on_bad: OnBad | None, check: Any
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a table in text: an empty cell is absent, a chat may stand as JSON."""
+    """The rows of a text table: an empty cell is absent, and a chat may be JSON."""
     check_regular(path)
-    csv.field_size_limit(ROW_LIMIT)  # a trace is longer than the module's own
+    csv.field_size_limit(ROW_LIMIT)  # a trace is longer than the module's limit
     with read_errors(path), open_packed(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
         reader = csv.reader(limited_lines(text, path), delimiter=mark, strict=True)
@@ -194,7 +194,7 @@ def _open_folder(folder: Path, check: Any) -> Source:
 
 
 def _check_shards(folder: Path, shards: Sequence[Path]) -> None:
-    """Refuse shards of several splits, and a number of which some are missing."""
+    """Refuse shards of several splits, and sets with missing shards."""
     kinds = sorted({re.sub(r"\d+", "#", path.stem) for path in shards})
     if len(kinds) > 1:
         both = ", ".join(kinds[:4])
@@ -233,7 +233,7 @@ def _from_hub(name: str, hub_id: str, config: str | None, split: str) -> Dataset
 def _loaded(load: Any, failure: str) -> Dataset:
     try:
         return load()
-    # Hub, cache, network and file formats each raise errors of their own.
+    # Hub, cache, network and file formats each raise their own errors.
     except Exception as error:
         advice = "give its files: a folder of Parquet shards, or one file"
         raise InputError(f"{failure} ({reason(error)}); {advice}") from error

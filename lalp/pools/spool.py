@@ -1,7 +1,7 @@
-"""A pool that is larger than the memory: its texts lie in a temporary file.
+"""A pool that is larger than the memory: its texts are in a temporary file.
 
-Ids and places stay in memory, a few hundred bytes a response. What is asked for is read from the
-file, so whoever goes through a pool one response after another holds one of them.
+Ids and places stay in memory, a few hundred bytes per response. Texts are read from the file on
+request, so a loop over a pool holds one response at a time.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class _File:
         self._end = 0
 
     def add(self, value: Any) -> int:
-        """Write a value; where it lies."""
-        # Nobody else can write this file: what is read from it was written here.
+        """Write a value; returns its place."""
+        # Nobody else can write this file, so its content was written here.
         raw = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
         place = self._end
         try:
@@ -42,13 +42,13 @@ class _File:
         return place
 
     def read(self, place: int) -> Any:
-        """The value that lies there."""
+        """The value at that place."""
         self._file.seek(place)
         return pickle.load(self._file)
 
 
 class SpooledResponses(Sequence[Response]):
-    """Responses of which ids, teachers and verdicts are in memory, texts and fields are not."""
+    """Responses with ids, teachers and verdicts in memory, but not texts and fields."""
 
     def __init__(self, responses: Iterable[Response] = ()) -> None:
         self._file, self._places = _File(), array("Q")
@@ -80,12 +80,12 @@ class SpooledResponses(Sequence[Response]):
         return Response(response_id, prompt_id, teacher, text, correct, *rest)
 
     def facts(self) -> Iterator[Facts]:
-        """What `response_facts` yields; no text is read."""
+        """The values of `response_facts`; no text is read."""
         return iter(self._known)
 
 
 class SpooledPrompts(MutableMapping[str, Prompt]):
-    """Prompts by id, of which only the ids are in memory."""
+    """Prompts by id; only the ids are in memory."""
 
     def __init__(self, prompts: Iterable[Prompt] = ()) -> None:
         self._file, self._places = _File(), dict[str, int]()
@@ -112,7 +112,7 @@ class SpooledPrompts(MutableMapping[str, Prompt]):
 
 
 class ChangedResponses(Sequence[Response]):
-    """Responses as a function changes them, each when it is asked for."""
+    """Responses as changed by a function, each on request."""
 
     def __init__(self, responses: SpooledResponses, change: Callable[[Response], Response]) -> None:
         self._responses, self._change = responses, change
@@ -130,7 +130,7 @@ class ChangedResponses(Sequence[Response]):
 
 
 def is_spooled(responses: Sequence[Response]) -> bool:
-    """Whether the texts lie in a file."""
+    """Whether the texts are in a file."""
     return isinstance(responses, SpooledResponses | ChangedResponses)
 
 
@@ -144,7 +144,7 @@ def response_facts(responses: Sequence[Response]) -> Iterator[Facts]:
 def change_responses(
     responses: Sequence[Response], change: Callable[[Response], Response]
 ) -> Sequence[Response]:
-    """Responses as a function changes them: at once, or where they are spooled, when asked for."""
+    """Responses as changed by a function: at once, or on request if they are spooled."""
     if is_spooled(responses):
         return ChangedResponses(responses, change)
     return tuple(map(change, responses))

@@ -18,7 +18,7 @@ from lalp.pools.lines import PACKED, open_packed, parse_json, read_errors
 from lalp.pools.pool import show
 from lalp.pools.records import is_missing
 
-# Parquet rows that are Python values at once: tens of MB for long traces.
+# Parquet rows held as Python values at once: tens of MB for long traces.
 ROWS_PER_BATCH = 1024
 
 
@@ -49,7 +49,7 @@ def parquet_records(
 
 
 def _whole(path: Path) -> Path | pa.BufferReader:
-    """The file, or all that it holds where it is packed: Parquet is not read from its start."""
+    """The file, or all its content if it is packed, because Parquet is not read from its start."""
     if path.suffix.lower() not in PACKED:
         return path
     most = memory_limit() // 4
@@ -62,9 +62,9 @@ def _whole(path: Path) -> Path | pa.BufferReader:
 
 
 def read_frame(path: str | os.PathLike, what: str, advice: str) -> pd.DataFrame:
-    """A whole Parquet file as a data frame; what cannot be read as one is an `InputError`.
+    """A whole Parquet file as a data frame; InputError if it cannot be read as one.
 
-    ``what`` says in messages what the file is ("score table"); ``advice`` ends them.
+    ``what`` names the file in messages ("score table"); ``advice`` ends them.
     """
     check_file(path)
     if not Path(path).exists():
@@ -74,12 +74,12 @@ def read_frame(path: str | os.PathLike, what: str, advice: str) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path, page_checksum_verification=True)
         for name, column in frame.items():
-            if isinstance(column.dtype, pd.StringDtype):  # pandas would find out late
+            if isinstance(column.dtype, pd.StringDtype):  # pandas would notice late
                 pa.array(column.array).validate(full=True)
             if isinstance(column.dtype, pd.CategoricalDtype):  # it counts and joins in its own way
                 frame[name] = column.astype(object)  # shares its values
         return frame
-    # Arrow's errors, and whatever pandas stumbles over in the file's own notes for it.
+    # Arrow's errors, and any that pandas raises on its own metadata in the file.
     except (*_TABLE_ERRORS, pa.ArrowException, MemoryError) as error:
         why = "it is no Parquet file" if "magic bytes" in str(error) else reason(error)
         raise InputError(f"{path}: not a readable {what} ({why}): {advice}") from error
@@ -91,7 +91,7 @@ _TABLE_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, Re
 def check_cells(
     frame: pd.DataFrame, where: str, *, texts: Iterable[str] = (), numbers: Iterable[str] = ()
 ) -> None:
-    """Refuse a table whose columns hold something else than texts, or than numbers.
+    """Refuse a table whose columns hold anything other than texts, or numbers.
 
     A number may be missing, a text may not. InputError with ``where``, the column and the row.
     """
@@ -122,7 +122,7 @@ def _row(schema: pa.Schema, cells: Iterable[pa.Scalar], place: str) -> dict[str,
 
 
 def check_columns(source: str, names: Sequence[Any]) -> None:
-    """Refuse a table that names a column twice, or with something else than text."""
+    """Refuse a table with a repeated column name, or a name that is not text."""
     for name, count in Counter(names).items():
         if not isinstance(name, str):
             raise InputError(f"{source}: column name {show(name)} is not text; rename the column")

@@ -1,4 +1,4 @@
-"""One turn of a chat: its parts, what was thought before it was said, what a tool is asked."""
+"""One turn of a chat: its parts, its thought, and its tool calls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lalp.pools.pool import Message, Turn, located, show
 
 THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
 ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
-# What only turns of tools have, and those that call one.
+# Fields that only turns of tools have, or turns that call one.
 _CALL_KEYS, _TOOL_KEYS = ("tool_calls", "function_call"), ("name", "tool_call_id")
 
 _MARKS = re.compile(r"<\|(?:begin|end)_of_(?:thought|solution)\|>")
@@ -24,10 +24,10 @@ _MARKED = re.compile(
 
 
 def join_thought(thought: str | None, answer: str, *, alone: bool = False) -> str:
-    r"""A response of what was thought and what was answered; the answer alone without a thought.
+    r"""A response from a thought and an answer; only the answer if there is no thought.
 
-    White space around the thought and before the answer gives way to the form's own. ``alone``
-    says that there may be no answer, as before a tool's call.
+    The form's own white space replaces that around the thought and before the answer. ``alone``
+    allows a missing answer, as before a tool call.
 
     Example:
         >>> join_thought("2 + 2 is 4.", "It is 4.")
@@ -65,7 +65,7 @@ def join_marked(text: str) -> str:
 
 
 def has_thought(turn: Any) -> bool:
-    """Whether a turn holds a thought beside its content, or marks of one in it."""
+    """Whether a turn holds a thought beside its content, or thought marks in it."""
     if not isinstance(turn, Mapping):
         return False
     if any(turn.get(key) for key in THOUGHT_KEYS):
@@ -77,10 +77,10 @@ def has_thought(turn: Any) -> bool:
 
 
 def read_turn(turn: Any, speakers: Mapping[str, str] = ROLES) -> Message:
-    """A message of an object with role and content, or from and value; its thought is joined.
+    """A message from an object with role and content, or from and value; its thought is joined.
 
-    ``speakers`` gives the role of each name. InputError for what a message cannot hold: a tool's
-    turn or call, an image, any other key.
+    ``speakers`` gives the role of each name. InputError for things that a message cannot hold: a
+    tool's turn or call, an image, any other key.
     """
     return as_message(read_any_turn(turn, speakers))
 
@@ -95,9 +95,9 @@ def as_message(turn: Turn) -> Message:
 
 
 def read_any_turn(turn: Any, speakers: Mapping[str, str] = ROLES) -> dict[str, Any]:
-    """A turn as chat templates take it: role, content, and what it asks of a tool.
+    """A turn as chat templates take it: role, content, and its tool calls.
 
-    As `read_turn`, but a tool's turn and calls are read, too: ``tool_calls`` have their arguments
+    Like `read_turn`, but a tool's turn and calls are read too: ``tool_calls`` have their arguments
     as an object, and a tool's turn may have ``name`` and ``tool_call_id``.
     """
     if not isinstance(turn, Mapping):
@@ -125,8 +125,8 @@ def read_any_turn(turn: Any, speakers: Mapping[str, str] = ROLES) -> dict[str, A
         known = (*keys, *THOUGHT_KEYS, *_CALL_KEYS, *(_TOOL_KEYS if role == "tool" else ()))
         if key not in known and value is not None:
             raise InputError(f"'{key}' is not supported; remove it or set it to null")
-    # An empty system message is meant: some templates add a default one without it. Tools may
-    # find nothing, and who calls one need not speak.
+    # An empty system message has a purpose: some templates add a default one without it. Tools may
+    # find nothing, and a turn that calls one may have no text.
     calls = "tool_calls" in more
     text = _text(turn, keys[1], blank=role in ("system", "tool") or calls)
     if thoughts and role != "assistant":
@@ -139,7 +139,7 @@ def read_any_turn(turn: Any, speakers: Mapping[str, str] = ROLES) -> dict[str, A
 
 
 def _tool_parts(turn: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """What a turn holds of tools: the calls of an assistant's, whose answer a tool's is."""
+    """The tool parts of a turn: an assistant's calls, or the call that a tool's turn answers."""
     given = [turn[key] for key in _CALL_KEYS if turn.get(key) not in (None, [], {}, "")]
     if given and role != "assistant":
         raise InputError(f"a {role} turn calls a tool; only the assistant can")
@@ -153,7 +153,7 @@ def _tool_parts(turn: Mapping[str, Any], role: str) -> dict[str, Any]:
 
 
 def read_calls(value: Any) -> list[dict[str, Any]]:
-    r"""Calls of tools as chat templates take them, of OpenAI's form, their short form or JSON.
+    r"""Tool calls as chat templates take them, from OpenAI's form, their short form or JSON.
 
     Example:
         >>> read_calls('{"name": "add", "arguments": "{\\"a\\": 3}"}')
@@ -180,7 +180,7 @@ def read_calls(value: Any) -> list[dict[str, Any]]:
 
 
 def read_tools(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Tools that a prompt offers, as JSON schemas or a JSON text of them; none if it is no such.
+    """Tools that a prompt offers, from JSON schemas or a JSON text of them; else none.
 
     Example:
         >>> [tool["name"] for tool in read_tools('[{"name": "add", "parameters": {}}]')]
@@ -211,7 +211,7 @@ def _thoughts(turn: Mapping[str, Any]) -> list[str]:
 
 
 def _parts(content: Sequence[Any]) -> tuple[str, list[str]]:
-    """The text of a content's parts, a line break between two, and the thoughts among them."""
+    """The text of a content's parts, joined by line breaks, and the thoughts among them."""
     texts, thoughts = [], []
     for number, part in enumerate(content, 1):
         if isinstance(part, str):

@@ -24,18 +24,18 @@ from lalp.pools.tables import ROWS_PER_BATCH
 
 TRAINING_FORMATS = ("messages", "prompt-completion", "llamafactory")
 JSON_LINES = (".jsonl", ".json-lines")
-# What the format llamafactory writes in its folder, and its export besides.
+# Files that the format llamafactory writes in its folder, and those its export adds.
 FOLDER_FILES = ("train.json", "dataset_info.json", "train.yaml", "zero3.json")
 
 
 def save_pool(pool: Pool, path: str | os.PathLike, origin: Mapping[str, Any] | None = None) -> None:
     """Write a pool as JSONL or Parquet (by suffix); ``load_pool`` reads back an equal pool.
 
-    ``origin`` says what made it (`lalp.origins`): in the Parquet file, or beside the JSONL file.
+    ``origin`` says what made it (`lalp.origins`), in the Parquet file or beside the JSONL file.
 
     ``left_out`` is not written. In Parquet, extra fields of one plain type become columns of that
     type, all others columns of Parquet's JSON type. InputError if the pool could not be read back;
-    nothing is written then.
+    then nothing is written.
     """
     path = Path(path)
     is_table = is_parquet(path)
@@ -44,7 +44,7 @@ def save_pool(pool: Pool, path: str | os.PathLike, origin: Mapping[str, Any] | N
         which = f"{len(unused)} prompts have no response ({show(min(unused))})"
         form = "a pool file holds one response a record"
         raise InputError(f"{which}; {form}: drop such prompts first")
-    # Whatever load_pool would refuse is refused here, before there is a file.
+    # Anything that load_pool would refuse is refused here, before there is a file.
     records = enumerate((_record(pool, response) for response in pool.responses), 1)
     checked = build_pool(records, "pool to save", "response")
     if is_table:
@@ -84,7 +84,7 @@ def chat(messages: Iterable[Message]) -> list[dict[str, str]]:
 
 
 def write_json_lines(records: Iterable[Any], path: str | os.PathLike) -> None:
-    """Write one JSON value a line, in UTF-8 and not as escapes: all of them, or no file."""
+    """Write one JSON value per line, in UTF-8 without escapes: all of them, or no file."""
     with atomic_path(path) as made, made.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{_json(record)}\n" for record in records)
 
@@ -99,7 +99,7 @@ def _write_parquet(pool: Pool, path: Path, metadata: Mapping[str, str]) -> None:
     if not is_text:
         types["prompt"] = pa.list_(pa.struct({"role": pa.string(), "content": pa.string()}))
     extras = extra_types(pool.responses)
-    # A response of several turns is no text, and tools are objects of any kind: JSON holds both.
+    # A response of several turns is not text, and tools are objects of any kind: JSON holds both.
     as_json = {"response": any(response.turns for response in pool.responses)}
     as_json |= {"tools": any(prompt.tools for prompt in pool.prompts.values())}
     types |= {name: pa.json_() for name, is_json in as_json.items() if is_json}
@@ -119,11 +119,11 @@ def _write_parquet(pool: Pool, path: Path, metadata: Mapping[str, str]) -> None:
 
 
 def extra_types(responses: Iterable[Response]) -> dict[str, pa.DataType]:
-    """The Arrow type of each extra field, in order of first use: JSON where no plain type fits."""
+    """The Arrow type of each extra field, in order of first use: JSON if no plain type fits."""
     kinds: dict[str, type] = {}
     for response in responses:
         for name, value in response.extra.items():
-            # JSON has whole numbers of any size, Arrow's columns have 64 bits.
+            # JSON has integers of any size; Arrow's columns have 64 bits.
             fits = not isinstance(value, int) or -(2**63) <= value < 2**63
             kind = type(value) if fits else object
             if kinds.setdefault(name, kind) is not kind:
@@ -146,10 +146,10 @@ def write_training(
 ) -> None:
     """Write the given responses, in the given order, as data to fine-tune on.
 
-    Every record also holds ``prompt_id``, ``response_id`` and ``teacher``, what is known of
-    ``answer`` and ``correct``, and the pool's own fields; those that are no plain values of one
-    type, or have the name of another field, as JSON in ``extra``. InputError, and nothing written,
-    if an id is unknown or given twice, none is given, a weight is no finite number from 0 on, or
+    Every record also holds ``prompt_id``, ``response_id`` and ``teacher``, known values of
+    ``answer`` and ``correct``, and the pool's own fields. Fields without plain values of one type,
+    or with the name of another field, are JSON in ``extra``. InputError, and nothing written, if an
+    id is unknown or given twice, none is given, a weight is not a finite number of at least 0, or
     the folder's ``dataset_info.json`` cannot be extended.
 
     Args:
@@ -160,9 +160,9 @@ def write_training(
             too). ``prompt-completion``: TRL's conversational prompt-completion format.
             ``llamafactory``: LLaMA-Factory's ``train.json`` and its entry ``train`` in
             ``dataset_info.json``; other entries in that file stay.
-        weights: What each response should count: the record's ``weight``, for trainers that read
-            it. TRL, LLaMA-Factory and `lalp train` do not.
-        chosen_by: More fields, with a value for each response: the rule that chose it, its score.
+        weights: How much each response should count: the record's ``weight``, for trainers that
+            read it. TRL, LLaMA-Factory and `lalp train` do not.
+        chosen_by: More fields with a value for each response: the rule that chose it, its score.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -193,7 +193,7 @@ def write_training(
             record = {"prompt": asked, "completion": answered}
         else:
             record = {"messages": asked + answered}
-            # Or a reader could not know which of the assistant's turns are to be learned.
+            # Otherwise a reader could not know which assistant turns to learn.
             record |= {"num_prompt_turns": len(asked)} if response.turns else {}
         record |= {"tools": list(prompt.tools)} if prompt.tools else {}
         ids = ("prompt_id", "response_id", "teacher")
@@ -201,7 +201,7 @@ def write_training(
     if info is None:
         write_json_lines(records, path)
         return
-    # Both are written before either takes its place, the data first.
+    # Both are written before either takes its place; the data come first.
     with (
         atomic_path(path / "dataset_info.json") as info_path,
         atomic_path(path / "train.json") as data_path,
@@ -236,7 +236,7 @@ def _more_fields(
     weights: Sequence[float] | None,
     chosen_by: Mapping[str, Sequence[Any]],
 ) -> list[dict[str, Any]]:
-    """What each record holds besides its texts and ids."""
+    """The content of each record besides its texts and ids."""
     types = extra_types(responses)
     plain = {n for n, kind in types.items() if kind != pa.json_() and n not in _TAKEN}
     fields = []
@@ -249,7 +249,7 @@ def _more_fields(
         more = known | own | ({"extra": _json(rest)} if rest else {})
         more |= {name: values[place] for name, values in chosen_by.items()}
         fields.append({name: value for name, value in more.items() if value is not None} | weight)
-    # Every record has the same fields: readers of JSON take them from the first ones.
+    # Every record has the same fields, because JSON readers take them from the first ones.
     names = dict.fromkeys(name for record in fields for name in record)
     return [{name: record.get(name) for name in names} for record in fields]
 
@@ -257,7 +257,7 @@ def _more_fields(
 def _weight_fields(
     responses: Sequence[Response], weights: Sequence[float] | None
 ) -> list[dict[str, float]]:
-    """What the record of each response says of its weight."""
+    """The weight fields of each response's record."""
     if weights is None:
         return [{} for _ in responses]
     if len(weights) != len(responses):
@@ -287,7 +287,7 @@ def _dataset_info(folder: Path, pool: Pool, responses: Sequence[Response]) -> di
             raise InputError(f"{what}; LLaMA-Factory writes them in forms of its own: {advice}")
         roles = [message.role for message in prompt.messages]
         turns = roles[1:] if roles[:1] == ["system"] else roles
-        # LLaMA-Factory skips other chats with no more than a warning.
+        # LLaMA-Factory skips other chats with only a warning.
         if turns != ["user", "assistant"] * (len(turns) // 2) + ["user"]:
             found = f"prompt {show(response.prompt_id)} has the turns {', '.join(roles)}"
             needed = "user and assistant in turn after at most one system message"

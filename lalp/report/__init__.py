@@ -1,1 +1,1 @@
-"""What one's own pool says under a student, as a notebook and as a page."""
+"""Results for your own pool under a student, as a notebook and as a page."""

@@ -1,7 +1,7 @@
-"""What the notebook of one's own pool shows, and in words what numbers cannot tell.
+"""Contents of the notebook on your own pool, with words for what numbers cannot tell.
 
-A pool may be small, by one teacher, or without verdicts. Then a number is not known, and a note
-says why: no table here holds NaN.
+A pool may be small, by one teacher, or without verdicts. Then a number is unknown, and a note says
+why: no table here holds NaN.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _PREVIEW = 60  # characters of a prompt
 
 @dataclass(frozen=True)
 class Ranked:
-    """Teachers by each score for which they can be ranked, and what to keep in mind of that."""
+    """Teachers by each score that can rank them, with cautions."""
 
     rankings: dict[str, pd.DataFrame]
     notes: tuple[str, ...]
@@ -43,7 +43,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What each rule chooses, and what was left out."""
+    """The choice of each rule, and what was left out."""
 
     selections: dict[str, pd.DataFrame]
     notes: tuple[str, ...]
@@ -53,7 +53,7 @@ class Chosen:
 
 
 def pool_notes(pool: Pool) -> list[str]:
-    """What to know of a pool before its scores are read.
+    """Notes on a pool to read before its scores.
 
     Example:
         >>> from lalp.pools.reading import load_pool
@@ -79,7 +79,7 @@ def pool_notes(pool: Pool) -> list[str]:
 
 
 def score_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """`describe_scores` for readers: rounded, and in words where a teacher has no score.
+    """`describe_scores` for readers: rounded, and in words if a teacher has no score.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -94,12 +94,12 @@ def score_table(scores: pd.DataFrame) -> pd.DataFrame:
         table[name] = np.where(known, shown, "not scored")
     names = {name: score_label(name) for name in score_columns(table)}
     names |= {"num_tokens": "mean tokens", "num_steps": "mean steps"}
-    # The index is named in its corner of the header, not in a row of its own.
+    # The index has its name in the header's corner, not in a separate row.
     return table.rename(columns=names).rename_axis(index=None, columns="teacher")
 
 
 def score_notes(scores: pd.DataFrame, most: int = 5) -> list[str]:
-    """Which responses lack a score, and why; ``most`` reasons at most.
+    """Which responses lack a score, and why; at most ``most`` reasons.
 
     Example:
         >>> score_notes(pd.DataFrame({"response_id": ["p/Ada/0"], "reason": ["galp: too long"]}))
@@ -118,7 +118,7 @@ def score_notes(scores: pd.DataFrame, most: int = 5) -> list[str]:
 
 
 def fully_scored(scores: pd.DataFrame) -> pd.DataFrame:
-    """The rows that have every score: those that a figure can show.
+    """The rows that have every score and so fit into a figure.
 
     Example:
         >>> fully_scored(pd.DataFrame({"galp": [-1.0, float("nan")]}))["galp"].tolist()
@@ -131,7 +131,7 @@ def fully_scored(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank(scores: pd.DataFrame) -> Ranked:
-    """Rank teachers by every score of a table, and say how sure each first place is.
+    """Rank teachers by every score of a table, and state how sure each first place is.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -154,7 +154,7 @@ def rank(scores: pd.DataFrame) -> Ranked:
 
 
 def _shared(scores: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) -> list[str]:
-    """How many prompts each ranking stands on."""
+    """The number of prompts behind each ranking."""
     total = scores["prompt_id"].nunique()
     numbers = sorted({table.attrs["num_prompts"] for table in rankings.values()})
     if not numbers:
@@ -170,7 +170,7 @@ def _how_sure(scores: pd.DataFrame, column: str) -> str:
     if place.num_prompts < 2:
         return text
     fewest = fewest_prompts(prompts_enough(scores, column))
-    # A number that is not equal to itself is NaN: no size suffices.
+    # A number that is not equal to itself is NaN: no size is enough.
     some = f"{fewest:,.0f}" if fewest == fewest else f"No number up to {place.num_prompts:,} of"
     return f"{text} {some} prompts like these name the same first teacher in 95 % of draws."
 
@@ -196,7 +196,7 @@ def ranking_table(rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def by_window(rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Rankings in one table for `plot_window_sweep`: windows as they were given, GALP at the end.
+    """Rankings in one table for `plot_window_sweep`: windows as given, with GALP at the end.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -208,7 +208,7 @@ def by_window(rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def difference_table(scores: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Which teachers' order is clear under a score: a row for each pair, for readers.
+    """Pairs of teachers with a clear order under a score: a row for each pair, for readers.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -238,7 +238,7 @@ def _interval(row: tuple) -> str:
 
 
 def choose(scores: pd.DataFrame, window: str) -> Chosen:
-    """What a random choice, GALP and LALP take of each prompt.
+    """The choices of a random rule, GALP and LALP for each prompt.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -262,7 +262,7 @@ def choose(scores: pd.DataFrame, window: str) -> Chosen:
 
 
 def choice_table(selections: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """A row for each rule: how much it takes, of whom, and how often it agrees with the last rule.
+    """A row for each rule: number of responses, their teachers, and agreement with the last rule.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -309,7 +309,7 @@ def _agreement(first: pd.DataFrame, second: pd.DataFrame) -> str:
 
 
 def in_short(scores: pd.DataFrame, ranked: Ranked, chosen: Chosen, window: str) -> str:
-    """What was found in three sentences, as an HTML list.
+    """The findings in three sentences, as an HTML list.
 
     Example:
         >>> from lalp.selection.table import example_scores

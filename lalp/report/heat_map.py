@@ -12,15 +12,15 @@ from lalp.scoring.heat_map import token_heat_map
 from lalp.scoring.run import score
 from lalp.students.student import Student
 
-# Of longer ones a page would be slow: they are drawn where a pool holds nothing shorter.
+# A page of longer ones would be slow: they are drawn only if a pool holds nothing shorter.
 _MOST_TOKENS = 1_000
 
 
 def response_to_draw(scores: pd.DataFrame, window: str) -> str | None:
     """The response that gains most from context outside the window, over all its tokens.
 
-    That is, of those of at most 1,000 tokens, where ``(GALP - LALP) * num_tokens`` is largest; the
-    shortest where all are longer, and None if none has both scores.
+    Among responses of at most 1,000 tokens, it has the largest ``(GALP - LALP) * num_tokens``. If
+    all are longer, it is the shortest; it is None if none has both scores.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -39,7 +39,7 @@ def response_to_draw(scores: pd.DataFrame, window: str) -> str | None:
 
 
 def draw_response(pool: Pool, scores: pd.DataFrame, student: str | Student, window: str) -> str:
-    """Heat map of `response_to_draw` as HTML, below its prompt; a sentence if there is none.
+    """Heat map of `response_to_draw` as HTML below its prompt; a sentence if there is none.
 
     The response is scored once more for its tokens, into the same store as `scores`.
     """

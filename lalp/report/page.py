@@ -1,7 +1,7 @@
-"""Run the notebook of one's own pool, and write what it shows as one HTML page.
+"""Run the notebook on your own pool, and write its output as one HTML page.
 
-The page needs nothing else: style and figures are inside, and there is no script. The notebook
-stands beside this file without outputs; ``notebooks/11_your_pool.ipynb`` is the same one executed.
+The page needs no other files: style and figures are inside, and there is no script. The notebook is
+beside this file without outputs; ``notebooks/11_your_pool.ipynb`` is the same one executed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NOTEBOOK = Path(__file__).with_name("your_pool.ipynb")
 EXAMPLE_POOL = Path(__file__).with_name("pool.jsonl")
-# ipykernel warns that others on this machine could listen to the kernel, whatever it runs.
+# ipykernel always warns that others on this machine could listen to the kernel.
 _KERNEL = ["--log-level=ERROR"]
 _NEEDED = ("papermill", "nbconvert", "ipykernel", "seaborn")
 _TEMPLATES = jinja2.Environment(
@@ -50,8 +50,8 @@ def write_report(
 ) -> int:
     """Score a pool, run the notebook on it, and write its page; returns the number of responses.
 
-    Scores are made here, into the store of `lalp.scoring.run.score`, so that bad input is refused
-    and progress is shown before a notebook runs; the notebook finds them there.
+    This function puts scores into the store of `lalp.scoring.run.score`, so bad input is refused
+    and progress is shown before a notebook runs; the notebook finds the scores there.
 
     Raises:
         InputError: If the pool, the student or a window cannot be used, or a package is missing.
@@ -65,7 +65,7 @@ def write_report(
     scores = score(pool, student, windows, progress=progress)
     draw_response(pool, scores, student, windows[0])
     parameters = {"POOL": pool_file, "STUDENT": student, "WINDOWS": list(windows)}
-    # A name of a file may hold what no page can.
+    # A file name may hold characters that no page can.
     title = one_line(f"Report of {Path(pool_file).name}")
     write_text(out, to_page(run_notebook(parameters), title, parameters))
     return len(pool.responses)
@@ -82,7 +82,7 @@ def run_notebook(parameters: Mapping[str, Any]) -> NotebookNode:
     from papermill.execute import execute_notebook
 
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    # Of a kernel that was ended these two tell in a traceback; the caller says it in one line.
+    # These two report an ended kernel in a traceback; the caller says it in one line.
     for name in ("papermill", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     options = {"kernel_name": "python3", "progress_bar": False, "extra_arguments": _KERNEL}
@@ -104,11 +104,11 @@ def to_page(notebook: NotebookNode, title: str, parameters: Mapping[str, Any]) -
     first = notebook.cells[0]
     first.source = re.sub(r"\A# .*\n", "", first.source)
     for cell in notebook.cells:
-        cell.metadata.pop("tags", None)  # or the page has a class for each
+        cell.metadata.pop("tags", None)  # otherwise the page has a class for each
         if cell.cell_type == "code":
             _tidy_outputs(cell)
         else:
-            # They lead to files of the project, which a page does not stand beside.
+            # They lead to files of the project, which are not beside the page.
             cell.source = re.sub(r"\[([^\]]+)\]\([^)\s]+\)", r"\1", cell.source)
     notebook.cells = [c for c in notebook.cells if c.cell_type != "code" or c.outputs]
     exporter = HTMLExporter(
@@ -125,7 +125,7 @@ def to_page(notebook: NotebookNode, title: str, parameters: Mapping[str, Any]) -
 
 
 def _tidy_outputs(cell: NotebookNode) -> None:
-    """Leave out what a library says on standard error, and give figures a text."""
+    """Leave out libraries' standard error, and give figures a text."""
     cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     plotted = re.search(r"\bplot_(\w+)\(", cell.source)
     text = f"figure: {plotted[1].replace('_', ' ')}" if plotted else "figure"

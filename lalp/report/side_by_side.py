@@ -1,7 +1,7 @@
-"""All responses to one prompt next to each other, token by token, and which one each score takes.
+"""All responses to one prompt side by side, token by token, with the choice of each score.
 
 As in the heat map of one response, the HTML holds no script, loads nothing, and has its styles in
-its tags. Windows fold; opening one closes the others, in a browser that can do so.
+its tags. Windows fold; opening one closes the others if the browser supports it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def score_prompt(
     *,
     where: str = "the pool",
 ) -> pd.DataFrame:
-    """Scores of one prompt's responses with every token's, and their texts, for `side_by_side`.
+    """Scores of one prompt's responses and of every token, with their texts, for `side_by_side`.
 
     Raises:
         InputError: If the pool lacks the prompt, or the student cannot be used.
@@ -58,7 +58,7 @@ def score_prompt(
     alone = Pool({prompt_id: pool.prompts[prompt_id]}, own)
     scores = score(alone, student, list(windows), with_tokens=True, progress=False)
     texts = {response.response_id: response.text for response in own}
-    # Where a thought was joined as the student joins it, the text that was scored is another one.
+    # If a thought was joined in the student's way, the scored text differs.
     shown = scores.get("response", scores["response_id"].map(texts))
     asked = [[asdict(message) for message in pool.prompts[prompt_id].messages]] * len(scores)
     return scores.assign(prompt=asked, response=shown)
@@ -69,17 +69,17 @@ def side_by_side(
 ) -> str:
     """The responses to one prompt as columns, each token shaded by its gap (Eq. 4).
 
-    One part for each window; the first is open. It marks the response that GALP takes and the one
-    that LALP takes at this window. Neighbouring tokens that get no shade are one piece, so that the
-    page stays small; hovering over a shaded one shows its values. All share one scale.
+    There is one part for each window; the first is open. It marks the responses that GALP and LALP
+    choose at this window. Neighbouring tokens without a shade form one piece, so the page stays
+    small; hovering over a shaded token shows its values. All share one scale.
 
     Args:
         scores: Rows of one prompt, with token columns and the column ``response``.
-        windows: Those to show; all that the table holds, if not given.
-        where: What error messages call the table.
+        windows: The windows to show; by default all of the table.
+        where: The table's name in error messages.
 
     Returns:
-        A ``<div>``, all text escaped; in a notebook, give it to ``IPython.display.HTML``.
+        A ``<div>`` with all text escaped; in a notebook, give it to ``IPython.display.HTML``.
 
     Raises:
         InputError: If the table holds several prompts, or lacks texts, tokens or a window.
@@ -105,7 +105,7 @@ def write_side_by_side(
     *,
     where: str = "the table",
 ) -> Path:
-    """Write `side_by_side` of one prompt of a table as a page; an old one stays if anything fails.
+    """Write `side_by_side` of one prompt of a table as a page; an old page stays if anything fails.
 
     For example ``write_side_by_side(load_scores("tokens.parquet"), "p1", "p1.html")``.
 
@@ -128,9 +128,9 @@ def write_side_by_side(
 
 
 def prompt_to_draw(scores: pd.DataFrame, window: str) -> str | None:
-    """The shortest prompt, in tokens of its responses, for which LALP and GALP choose differently.
+    """The prompt with the fewest response tokens for which LALP and GALP choose differently.
 
-    Of prompts that all teachers answered; None if there is none.
+    Only prompts that all teachers answered count; None if there is none.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -156,7 +156,7 @@ def _no_prompt(prompt_id: str, known: list[str]) -> str:
 
 
 def _shown(scores: pd.DataFrame, windows: Sequence[str] | None, where: str) -> dict[str, Any]:
-    """What both templates show: the legend, and the columns of each window."""
+    """The contents of both templates: the legend, and the columns of each window."""
     rows = _checked(scores, where)
     names = [str(each) for each in parse_windows(windows or windows_of(scores, tokens=True))]
     tokens = {
@@ -218,7 +218,7 @@ def _column(
 
 
 def _joined(pieces: Pieces) -> Pieces:
-    """Pieces of a step, where neighbours without a shade are one."""
+    """Pieces of a step; neighbours without a shade form one piece."""
     joined: Pieces = []
     for style, group in groupby(pieces, key=lambda piece: piece[2]):
         members = list(group)

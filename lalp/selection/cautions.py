@@ -1,4 +1,4 @@
-"""What to keep in mind of a ranking: few prompts, the student's relatives, wide windows."""
+"""What to keep in mind about a ranking: few prompts, the student's relatives, wide windows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lalp.selection.families import family, relatives
 from lalp.selection.table import score_values
 from lalp.selection.variants import within_prompt_correlations
 
-# Below, means are uncertain, and their intervals (Student's t) rest on scores that lie evenly.
+# Below this, means are uncertain, and their Student's t intervals need evenly spread scores.
 FEW_PROMPTS = 30
-# Above, LALP sees nearly what GALP sees.
+# Above this, LALP sees nearly the same text as GALP.
 WIDE_SHARE = 0.75
 _MOST_STEPS = 10_000
 
@@ -72,8 +72,8 @@ def _wide_windows(scores: pd.DataFrame, columns: Sequence[str]) -> list[str]:
 def window_share(scores: pd.DataFrame, column: str) -> float:
     """Share of the tokens before a step that a LALP column's window keeps, over all responses.
 
-    Steps of a response count as equally long. NaN if no step has any before it, or the table does
-    not count steps and tokens.
+    Steps of a response count as equally long. NaN if no step has any text before it, or if the
+    table does not count steps and tokens.
 
     Example:
         >>> frame = pd.DataFrame({"num_tokens": [30], "num_steps": [3]})
@@ -89,7 +89,7 @@ def window_share(scores: pd.DataFrame, column: str) -> float:
     for tokens, steps in counts:
         if not (steps >= 2 and tokens > 0):  # or unknown
             continue
-        # Each number of preceding steps, or evenly spaced ones of very many.
+        # Each number of preceding steps, or evenly spaced numbers if there are very many.
         preceding = np.linspace(1, steps - 1, min(int(steps) - 1, _MOST_STEPS))
         if parsed.kind == "tokens":
             seen = np.minimum(float(parsed.size) * steps / tokens, preceding)
@@ -104,7 +104,7 @@ def window_share(scores: pd.DataFrame, column: str) -> float:
 
 
 def _agreement(scores: pd.DataFrame, column: str) -> float:
-    """How far a column orders the candidates of a prompt as GALP does, over the prompts."""
+    """Agreement of a column's order of a prompt's candidates with GALP's, over the prompts."""
     table = scores.assign(**{name: score_values(scores, name) for name in (GALP, column)})
     # The interval is not used; scipy warns of fewer resamples.
     correlations = within_prompt_correlations(table, [GALP, column], num_resamples=2)

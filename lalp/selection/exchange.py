@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
-# In a sweep a response takes part in about one try of three, and some are refused.
+# In a sweep, a response takes part in about one of three tries, and some tries are refused.
 _NUM_SWEEPS = 200
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Rows in an order of their own: prompt, teacher and length of each."""
+    """Rows in a fixed order, with the prompt, teacher and length of each."""
 
     prompt: Int[np.ndarray, " rows"]
     teacher: Int[np.ndarray, " rows"]
@@ -28,11 +28,11 @@ def shuffle_chosen(
     per_prompt: int | None = None,
     max_tokens: int | None = None,
 ) -> Bool[np.ndarray, " rows"]:
-    """A random set of rows with as many of each teacher as ``chosen`` has.
+    """A random set of rows with as many from each teacher as ``chosen`` has.
 
-    With ``per_prompt``, any prompts are covered, by so many rows at most; without it, each prompt
-    keeps its number of rows. With ``max_tokens``, the rows hold no more than these. The draw is a
-    Markov chain (Metropolis) whose stationary distribution is uniform over all such sets.
+    With ``per_prompt``, the set may cover any prompts, with at most that many rows each; without
+    it, each prompt keeps its number of rows. ``max_tokens`` limits the tokens of the rows. The draw
+    is a Markov chain (Metropolis) whose stationary distribution is uniform over all such sets.
     """
     state = chosen.copy()
     for _ in range(_NUM_SWEEPS):
@@ -49,9 +49,9 @@ def _sweep(
 ) -> None:
     """Try one exchange in each group of prompts; the groups are drawn anew in every sweep.
 
-    Some chosen rows of the group go out, drawn at random, and for each one comes in that was not
+    Some randomly drawn chosen rows of the group go out. Each is replaced by a row that was not
     chosen, drawn among those of the same teacher in the group. So the group keeps its numbers of
-    chosen rows and of rows of each teacher, an exchange is as likely as its reverse, and it is made
+    chosen rows and of rows of each teacher. An exchange is as likely as its reverse, and it is made
     unless it breaks a limit.
     """
     num_prompts, num_teachers = int(rows.prompt.max()) + 1, int(rows.teacher.max()) + 1
@@ -85,22 +85,22 @@ def _partners(
     state: Bool[np.ndarray, " rows"],
     generator: np.random.Generator,
 ) -> tuple[Int[np.ndarray, "groups count"], Bool[np.ndarray, " groups"]]:
-    """For each chosen row one that is not, of the same group and teacher (cell), each once.
+    """For each chosen row, an unchosen one of the same group and teacher (cell), each used once.
 
-    Also whether a group has enough of them; if not, what is given for it means nothing.
+    Also returns whether a group has enough such rows; if not, its rows have no meaning.
     """
     shuffled = np.lexsort([generator.random(len(cell)), cell])
     free = shuffled[~state[shuffled]]
     number = np.bincount(cell[free], minlength=int(cell.max()) + 1)
     cells = cell[out].ravel()
-    # The place of each among those of its cell.
+    # The place of each row among those of its cell.
     order = np.argsort(cells, kind="stable")
     ordered = cells[order]
     place = np.empty(len(cells), dtype=np.int64)
     place[order] = np.arange(len(cells)) - np.searchsorted(ordered, ordered)
     enough = (place < number[cells]).reshape(out.shape).all(axis=1)
     start = np.cumsum(number) - number
-    # A row stands in for the partners that lack: nothing is done with it.
+    # Any row stands in for a missing partner; it is not used.
     padded = np.append(free, 0)
     return padded[np.minimum(start[cells] + place, len(free))].reshape(out.shape), enough
 
@@ -108,7 +108,7 @@ def _partners(
 def _first_of_each(
     order: Int[np.ndarray, " rows"], group: Int[np.ndarray, " all"], count: int
 ) -> Int[np.ndarray, "groups count"]:
-    """The first rows of each group that has so many; ``order`` stands by group."""
+    """The first rows of each group that has this many; ``order`` is sorted by group."""
     _, start, size = np.unique(group[order], return_index=True, return_counts=True)
     return order[start[size >= count][:, None] + np.arange(count)]
 

@@ -12,7 +12,7 @@ _FAMILIES: dict[str, list[str]] = read_data("selection/families.yaml")
 
 
 def family(name: str) -> str | None:
-    """The base-model family of a model by its name, hub id or folder; None if it is not known.
+    """The base-model family of a model by its name, hub id or folder; None if it is unknown.
 
     Example:
         >>> family("Qwen/Qwen2.5-7B-Instruct"), family("QwQ-32B"), family("GPT-4")

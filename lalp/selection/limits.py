@@ -1,17 +1,17 @@
-"""What a selection may hold at most: responses a prompt, shares of teachers, a part, tokens.
+"""Limits of a selection: responses per prompt, shares of teachers, the best part, tokens.
 
-They are applied in this order, whatever the rule:
+They are applied in this order for every rule:
 
-1. ``where`` and ``teachers`` say which responses are looked at; scores that depend on the whole
+1. ``where`` and ``teachers`` say which responses are considered; scores that depend on the whole
    table (``hybrid``, ``galp-casl``, ``lalp-casl``) are computed on these.
 2. ``min_score`` leaves out candidates below it.
-3. ``per_prompt`` is how many the rule takes of each prompt.
-4. ``quota`` takes of each teacher what keeps the shares, the best by the rule first.
-5. ``top`` keeps the best part of what is left.
-6. ``max_tokens`` takes the best first, each one that still fits.
+3. ``per_prompt`` is the number that the rule takes for each prompt.
+4. ``quota`` takes from each teacher as many as the shares allow, best by the rule first.
+5. ``top`` keeps the best part of the rest.
+6. ``max_tokens`` takes every response that still fits, best first.
 
-The best are those that the rule takes first: of highest score, of lowest, in the middle of all, or
-in a random order. Quotas hold, within rounding, after 5 and 6 too.
+The best responses are those that the rule takes first: with the highest score, with the lowest, in
+the middle, or in random order. Quotas also hold after 5 and 6, within rounding.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from lalp.stats import check_count
 
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,20})?)\s*%|([01]?\.\d{1,20}|[01])", re.ASCII)
 _PER_TEACHER = "/teacher"
-# Shares such as 1/3 are not exact as floats: sums that differ from 1 by less are 1.
+# Shares such as 1/3 are not exact as floats: sums closer to 1 than this count as 1.
 _ROUNDING = Fraction(1, 10**9)
 
 
 def parse_share(share: str | float, what: str) -> Fraction:
-    """A share as ``20%`` or ``0.2``; ``what`` says in the message of which it is.
+    """A share as ``20%`` or ``0.2``; ``what`` names it in the message.
 
     Example:
         >>> parse_share("12.5%", "top"), parse_share(0.2, "top")
@@ -54,7 +54,7 @@ def parse_share(share: str | float, what: str) -> Fraction:
 
 
 def parse_quotas(texts: Sequence[str]) -> dict[str, str]:
-    """Read ``TEACHER=SHARE`` texts, as a command line has them.
+    """Read ``TEACHER=SHARE`` texts from a command line.
 
     Example:
         >>> parse_quotas(["QwQ-32B=60%", "DeepSeek-R1=0.4"])
@@ -73,16 +73,16 @@ def parse_quotas(texts: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Limits:
-    """What `select` takes at most; the defaults are one response of every prompt.
+    """Limits of `select`; the defaults allow one response for every prompt.
 
     Args:
         where: Conditions that all hold, as `lalp.selection.where` reads them.
-        teachers: Whose responses may be chosen; all if none is named.
-        min_score: Least score that the rule compares, in nats per token (or in the score's unit).
-        per_prompt: Responses of a prompt.
+        teachers: Teachers whose responses may be chosen; all if none is named.
+        min_score: Least value of the rule's score, in nats per token (or in the score's unit).
+        per_prompt: Number of responses to a prompt.
         quota: Share of the selection by teacher, such as ``{"A": "30%"}``. Teachers without a quota
             share the rest as the rule takes them.
-        top: Best part of what the limits before it leave: ``20%`` of all, ``20%/teacher`` of each
+        top: Best part of what earlier limits leave: ``20%`` of all, ``20%/teacher`` of each
             teacher's; rounded up.
         max_tokens: Response tokens of the whole selection, as the student counts them.
     """
@@ -96,7 +96,7 @@ class Limits:
     max_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be a limit before any table is looked at."""
+        """Refuse invalid limits before any table is read."""
         _ = self.conditions, self.top_share
         check_count("per_prompt", self.per_prompt)
         if self.max_tokens is not None:
@@ -133,11 +133,11 @@ class Limits:
 
     @property
     def choose_prompts(self) -> bool:
-        """Whether some limit keeps some prompts and leaves others out, by what was chosen there."""
+        """Whether some limit keeps some prompts and drops others because of their choices."""
         return bool(self.quota) or self.top is not None or self.max_tokens is not None
 
     def narrow(self, scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The rows of the teachers, and those of them that meet the conditions."""
+        """The rows of the teachers, and which of them meet the conditions."""
         require_columns(scores, ["teacher"])
         names = set(map(str, scores["teacher"].unique()))
         for teacher in (*_texts(self.teachers), *self.quota):
@@ -169,10 +169,10 @@ def cut(
     Args:
         chosen: Up to ``per_prompt`` responses of each prompt.
         best_first: Their places, in the rule's order over all prompts.
-        limits: What to keep.
+        limits: The limits to apply.
 
     Returns:
-        A mark for each response, and how many were left out by which limit.
+        A mark for each response, and the number that each limit left out.
     """
     order, sizes = list(map(int, best_first)), [len(best_first)]
     teachers = chosen["teacher"].astype(str).tolist()
@@ -231,9 +231,9 @@ def _fill(
     lengths: Sequence[int] | None = None,
     max_tokens: int = 0,
 ) -> list[int]:
-    """Take rows best first, such that each group has its share, until the one that is due lacks.
+    """Take rows best first so that each group has its share, until the next group has none left.
 
-    Of n rows, a group has its share of n, rounded up or down, whatever n is: the quota method of
+    After n rows, for every n, a group has its share of n, rounded up or down: the quota method of
     Balinski and Young (1975). With lengths, only rows that still fit are taken.
     """
     queues: dict[str | None, deque[int]] = {group: deque() for group in shares}
@@ -243,12 +243,12 @@ def _fill(
     taken: list[int] = []
     counts = dict.fromkeys(queues, 0)
     while True:
-        # One more must not exceed the share, rounded up; of these groups the one most behind.
+        # One more must not exceed the share, rounded up; of these groups, take the one most behind.
         due = [g for g in queues if counts[g] < shares[g] * (len(taken) + 1)]
         group = max(due, key=lambda g: shares[g] / (counts[g] + 1))
         queue = queues[group]
         while queue and lengths is not None and lengths[queue[0]] > max_tokens:
-            queue.popleft()  # what does not fit now never will
+            queue.popleft()  # a row that does not fit now never will
         if not queue:
             return taken
         row = queue.popleft()

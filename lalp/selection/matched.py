@@ -1,4 +1,4 @@
-"""Controls that match a selection in its teachers, and in its limits; and the best such choice."""
+"""Controls that match a selection in its teachers, and in its limits, and the best such choice."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def select_control(
     weights: bool = False,
     **limits: Any,
 ) -> pd.DataFrame:
-    """The random control of what `select` chooses with the same arguments.
+    """The random control for the choice of `select` with the same arguments.
 
     It takes exactly as many responses of each teacher, among those that the rule may choose from,
-    and within the same limits. It covers the same prompts by as many responses; but with ``quota``,
-    ``top`` or ``max_tokens``, which choose among prompts, it covers any. Without a limit it is
-    `select_random_matched`; with one that leaves a prompt several responses, or chooses among
-    prompts, all sets of responses that keep to this are equally likely. Weights are all 1.
+    and within the same limits. It covers the same prompts with as many responses each. But
+    ``quota``, ``top`` and ``max_tokens`` choose among prompts, so with them it covers any. Without
+    limits it is `select_random_matched`. With a limit that allows several responses per prompt, or
+    chooses among prompts, all such sets of responses are equally likely. Weights are all 1.
 
     Example:
         >>> from lalp.selection.rules import teacher_mix
@@ -62,7 +62,7 @@ def select_control(
     if asked.per_prompt == 1 and not asked.choose_prompts:
         among = field.scores if asked.min_score is None else field.scores[field.keep]
         control = select_random_matched(among, like, seed=seed)
-        # Rows below the least score are gone: prompts may begin in another order.
+        # Rows below the least score are gone, so prompts may begin in another order.
         places = {prompt_id: place for place, prompt_id in enumerate(like["prompt_id"])}
         order = control["prompt_id"].map(places).argsort(kind="stable")
         control = control.iloc[order].reset_index(drop=True)
@@ -77,7 +77,7 @@ def _exchange(field: Field, like: pd.DataFrame, limits: Limits, seed: int) -> pd
     candidate_places = np.flatnonzero(field.keep)
     among = field.scores.iloc[candidate_places].reset_index(drop=True)
     taken = set(zip(like["prompt_id"], like["response_id"], strict=True))
-    # In the order of ids, so that the draw does not depend on that of the rows.
+    # In order of ids, so the draw does not depend on the order of the rows.
     ids = among[["prompt_id", "response_id"]].astype(str)
     rows = among.iloc[np.lexsort([ids["response_id"], ids["prompt_id"]])]
     chosen = [pair in taken for pair in zip(rows["prompt_id"], rows["response_id"], strict=True)]
@@ -94,7 +94,7 @@ def _exchange(field: Field, like: pd.DataFrame, limits: Limits, seed: int) -> pd
     )
     keep = np.zeros(len(field.scores), dtype=bool)
     keep[candidate_places[rows.index[drawn]]] = True
-    # Of the whole table: prompts stand in the order that the selection has them in.
+    # For the whole table: prompts are in the order of the selection.
     places = take(field.scores, keep, [], count=limits.per_prompt)
     return field.scores.iloc[places].reset_index(drop=True)
 
@@ -104,11 +104,11 @@ def select_random_matched(
 ) -> pd.DataFrame:
     """Random selection with the teacher mix of another one: the control for composition.
 
-    Covers the prompts of ``like`` and takes exactly as many responses of each teacher. A difference
-    between students trained on the two is then due to which responses were chosen, not to how many
-    came from which teacher. The assignment of teachers to prompts is uniform among all that keep
-    these numbers and have a candidate everywhere, and so is the draw of one candidate. Filter
-    ``scores`` first if the control should see scored responses only.
+    It covers the prompts of ``like`` and takes exactly as many responses of each teacher. So a
+    difference between students trained on the two is due to the choice of responses, not to the
+    number from each teacher. The assignment of teachers to prompts is uniform among all that keep
+    these numbers and have a candidate everywhere; the draw of one candidate is uniform too. Filter
+    ``scores`` first if the control should see only scored responses.
 
     Example:
         >>> from lalp.selection.rules import select, teacher_mix
@@ -133,11 +133,11 @@ def select_random_matched(
 def select_best_matched(scores: pd.DataFrame, like: pd.DataFrame, column: str) -> pd.DataFrame:
     """The selection with the teacher mix of another one that has the highest mean of a score.
 
-    Covers the prompts of ``like`` and takes exactly as many responses of each teacher. Which prompt
-    goes to which teacher is the assignment of the highest sum, found exactly. With a selection's
-    own score it is that selection, which is the best of all mixes; with another rule's score it
-    tells the choice of samples from the mix of teachers. If several assignments have the highest
-    sum, it is one of them, whatever the order of the rows.
+    It covers the prompts of ``like`` and takes exactly as many responses of each teacher. Prompts
+    go to teachers by the assignment with the highest sum, found exactly. For a selection's own
+    score this is the selection itself, the best of all mixes. For another rule's score it separates
+    the choice of samples from the mix of teachers. If several assignments have the highest sum, it
+    is one of them, for any order of the rows.
 
     Example:
         >>> from lalp.selection.rules import select
@@ -155,7 +155,7 @@ def select_best_matched(scores: pd.DataFrame, like: pd.DataFrame, column: str) -
     np.maximum.at(best, (grid.prompt_of, grid.teacher_of), values)
     places_of = np.sort(grid.current)  # a place for each response that a teacher has to give
     gains = best[grid.rows][:, places_of]
-    # What a teacher lacks costs more than all that could be won elsewhere.
+    # A missing candidate costs more than could be gained elsewhere.
     known = gains[np.isfinite(gains)]
     lacking = known.min() - len(gains) * (np.ptp(known) + 1)
     order, columns = linear_sum_assignment(np.where(np.isfinite(gains), gains, lacking), True)
@@ -174,10 +174,10 @@ class _Grid:
     teacher_of: Int[np.ndarray, " candidates"]
     available: Bool[np.ndarray, "prompts teachers"]
     rows: Int[np.ndarray, " chosen"]  # the prompts to cover, in order
-    current: Int[np.ndarray, " chosen"]  # the teacher that each of them has there
+    current: Int[np.ndarray, " chosen"]  # the teacher of each prompt there
 
     def holds(self, assigned: Int[np.ndarray, " chosen"]) -> Bool[np.ndarray, " candidates"]:
-        """Which responses are by the teacher that their prompt is assigned to."""
+        """Which responses are by the teacher assigned to their prompt."""
         teachers = np.full(len(self.available), -1)
         teachers[self.rows] = assigned
         return teachers[self.prompt_of] == self.teacher_of
@@ -209,11 +209,11 @@ def _assign_teachers(
 ) -> Int[np.ndarray, " prompts"]:
     """Random assignment of teachers to prompts, same number per teacher, available ones only.
 
-    Counting such assignments is as hard as a permanent, so this is a Markov chain whose stationary
-    distribution is uniform. (An optimal assignment under random costs would not be uniform.)
+    Counting such assignments is as hard as a permanent, so this is a Markov chain with a uniform
+    stationary distribution. (An optimal assignment under random costs would not be uniform.)
     """
     teacher_of = teacher_of.copy()
-    # The result is exactly uniform among prompts with the same teachers, whatever the chain does.
+    # Among prompts with the same teachers, the result is exactly uniform for any chain.
     _, alike = np.unique(available, axis=0, return_inverse=True)
     for group in range(alike.max() + 1):
         members = np.flatnonzero(alike.ravel() == group)
@@ -242,7 +242,7 @@ def _move(
     teacher_of[free] = generator.permutation(teacher_of[free])
     if num_teachers < 3:
         return
-    # Long cycles are rarely possible, but every length must be: geometric.
+    # Long cycles are rarely possible, but every length must have a chance: geometric.
     length = min(2 + int(generator.geometric(0.5)), num_teachers)
     source = generator.permutation(num_teachers)[:length]
     target = np.roll(source, -1)
@@ -253,7 +253,7 @@ def _move(
     picks = generator.integers(ways)
     prompts = [np.flatnonzero(column)[i] for column, i in zip(movable.T, picks, strict=True)]
     teacher_of[prompts] = target
-    # Undoing the move draws from other numbers of prompts: accept by their ratio.
+    # Undoing the move draws from other numbers of prompts: accept by the ratio of these.
     ways_back = ((teacher_of[:, None] == target) & available[:, source]).sum(axis=0)
     if generator.random() * np.prod(ways_back / ways) >= 1:
         teacher_of[prompts] = source

@@ -1,4 +1,4 @@
-"""Figures of one's own scores: how teachers rank, and how that depends on the window."""
+"""Figures of your own scores: the teachers' ranking, and its dependence on the window."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ FULL_WIDTH, HALF_WIDTH = 9.0, 5.5
 
 
 def use_style() -> None:
-    """Set the project's figure style: legible at README width, safe for colour-blind readers."""
+    """Set the project's figure style: legible at README width and safe for colour-blind readers."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update(
         {"figure.dpi": 110, "savefig.dpi": 220, "figure.constrained_layout.use": True}
     )
-    # In a notebook: twice the pixels, shown at the same size.
+    # In a notebook: twice the pixels at the same size.
     if "ipykernel" in sys.modules:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("retina")
     # A backend starts with the first figure. If that is drawn within `plt.rc_context`, leaving it
-    # would undo what the start sets: notebooks would show none of the later figures.
+    # would undo the settings of the start, and notebooks would show no later figures.
     plt.switch_backend(plt.get_backend())
 
 
 def teacher_colors(teachers: Iterable[str]) -> dict[str, tuple[float, float, float]]:
-    """One colour per teacher, the same in every figure: by order of name."""
+    """One colour per teacher by order of name, the same in every figure."""
     names = sorted(teachers)
     return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
 
 
 def means_by_window(rankings: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """One table of what `rank_teachers` returns by score column, for `plot_window_sweep`.
+    """One table of the results of `rank_teachers` by score column, for `plot_window_sweep`.
 
-    ``window`` says what the score of a row sees: ``4``, ``25%``, ..., or ``GALP``.
+    ``window`` is the window of a row's score: ``4``, ``25%``, ..., or ``GALP``.
 
     Example:
         >>> means_by_window({"lalp@4": pd.DataFrame({"teacher": ["Ada"]})})["window"].tolist()
@@ -61,11 +61,11 @@ def plot_scores(frame: pd.DataFrame, column: str) -> Figure:
         'LALP, window 4 (nats per token)'
     """
     colors = teacher_colors(frame["teacher"].unique())
-    # JointGrid lays itself out, and says so if another layout is set.
+    # JointGrid lays itself out, and warns if another layout is set.
     with plt.rc_context({"figure.constrained_layout.use": False}):
         grid = sns.JointGrid(frame, x="galp", y=column, hue="teacher", palette=colors, height=5.5)
     grid.plot_joint(sns.scatterplot, s=22, alpha=0.8)
-    # Of a teacher with one response there is no density: that is plain to see.
+    # A teacher with one response has no density; the figure shows that.
     shape = {"common_norm": False, "warn_singular": False}
     grid.plot_marginals(sns.kdeplot, fill=True, alpha=0.15, **shape)
     low = min(frame["galp"].min(), frame[column].min()) - 0.1
@@ -83,7 +83,7 @@ def plot_scores(frame: pd.DataFrame, column: str) -> Figure:
 def plot_teacher_means(rankings: dict[str, pd.DataFrame]) -> Figure:
     """Mean score and interval per teacher, a panel per score (paper, Fig. 1 and Table 2).
 
-    ``rankings`` is what `rank_teachers` returns, by score column.
+    ``rankings`` holds the results of `rank_teachers` by score column.
 
     Example:
         >>> means = {"teacher": ["Bob", "Ada"], "mean": [-1.0, -2.0], "rank": [1, 2]}

@@ -1,4 +1,4 @@
-"""Rank teachers with intervals, and ask how many prompts suffice."""
+"""Rank teachers with intervals, and find how many prompts are enough."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def rank_teachers(
 ) -> pd.DataFrame:
     """Mean score per teacher over the same prompts, highest first (paper, Fig. 1 and Table 2).
 
-    Only prompts where every teacher has a scored candidate count, and all of them equally: the
+    Only prompts where every teacher has a scored candidate count, and all count equally: the
     responses of one teacher to one prompt are averaged first. Intervals are those of
-    `lalp.stats.means_interval`: Student's t below 50 prompts, else a bootstrap over prompts. Those
-    of two teachers can overlap although their order is clear, since hard prompts are hard for both:
-    see `teacher_differences`.
+    `lalp.stats.means_interval`: Student's t below 50 prompts, else a bootstrap over prompts. The
+    intervals of two teachers can overlap although their order is clear, because hard prompts are
+    hard for both: see `teacher_differences`.
 
     Returns:
         One row per teacher: ``teacher``, ``mean``, ``low``, ``high`` (nats), ``rank`` (1 = highest;
@@ -69,7 +69,7 @@ def rank_teachers(
     ranking["rank"] = _ranks(means)
     ranking["p_top"] = top_shares if shared.num_prompts > 1 else np.nan
     ranking["num_responses"] = shared.num_responses
-    # Teachers stand by name already, and the sort is stable: equal ranks stay in that order.
+    # Teachers are sorted by name already, and the sort is stable: equal ranks stay in that order.
     return shared.annotate(ranking.sort_values("rank", kind="stable", ignore_index=True))
 
 
@@ -81,18 +81,17 @@ def teacher_differences(
     num_resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Difference of means for each pair of teachers: which part of a ranking is resolved.
+    """Difference of means for each pair of teachers: the resolved part of a ranking.
 
-    Differences are paired, so what makes a prompt easy or hard for both teachers cancels. Intervals
-    hold for each pair by itself. ``p_holm`` and ``resolved`` hold for all pairs together: the
-    chance that any pair of teachers without a difference is called resolved is at most 5 % (1 -
-    ``level``).
+    Differences are paired, so the common difficulty of a prompt cancels. Intervals hold for each
+    pair by itself. ``p_holm`` and ``resolved`` hold for all pairs together: the chance that any
+    pair of teachers without a difference is called resolved is at most 5 % (1 - ``level``).
 
     Returns:
         One row per pair, in order of rank: ``higher``, ``lower``, ``difference`` (nats, at least
         0), ``low``, ``high`` (as in `rank_teachers`), ``p`` (of a paired t test, two-sided),
         ``p_holm`` (with Holm's correction for the number of pairs) and ``resolved`` (``p_holm`` is
-        below 1 - ``level``). Empty for one teacher. ``attrs`` as for `rank_teachers`.
+        below 1 - ``level``). The table is empty for one teacher. ``attrs`` as for `rank_teachers`.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -111,9 +110,9 @@ def teacher_differences(
     ends = means_interval(gaps, resampled[:, higher] - resampled[:, lower], level)
     names = np.asarray(shared.teachers, dtype=object)
     pairs = pd.DataFrame({"higher": names[higher], "lower": names[lower]})
-    # Teachers that tie stand by name, and may differ by a rounding error below 0.
+    # Teachers that tie are sorted by name, and may differ by a rounding error below 0.
     pairs["difference"] = np.maximum(means[higher] - means[lower], 0.0)
-    # One teacher has no pairs, and numpy then gives one axis only.
+    # One teacher has no pairs; numpy then gives only one axis.
     pairs["low"], pairs["high"] = ends.reshape(2, -1)
     pairs["p"] = 2 * _t_tail(np.abs(_effects(gaps)), shared.num_prompts)
     pairs["p_holm"] = holm(pairs["p"].to_numpy())
@@ -123,7 +122,7 @@ def teacher_differences(
 def _effects(gaps: Float[np.ndarray, "prompts pairs"]) -> Float[np.ndarray, " pairs"]:
     """Means in standard deviations.
 
-    Infinite where every prompt says the same, 0 for a tie, NaN with one prompt.
+    Infinite if all prompts agree, 0 for a tie, NaN for one prompt.
     """
     mean = gaps.mean(axis=0)
     mean = np.where(np.abs(mean) > TIE_NATS, mean, 0.0)
@@ -134,20 +133,20 @@ def _effects(gaps: Float[np.ndarray, "prompts pairs"]) -> Float[np.ndarray, " pa
 
 
 def _t_tail(effects: Float[np.ndarray, " pairs"], num_prompts: int) -> Float[np.ndarray, " pairs"]:
-    """How likely a mean so high above 0 is where the true one is 0 (Student's t)."""
+    """The probability of a mean this high above 0 if the true one is 0 (Student's t)."""
     return stats.t.sf(effects * np.sqrt(num_prompts), max(1, num_prompts - 1))
 
 
 @dataclass(frozen=True)
 class FirstPlace:
-    """Which teacher is first, and how sure that is.
+    """The first teacher, and how sure that is.
 
-    ``probability`` is that it is first on other prompts like these, at least so much, from
-    Student's t of its paired differences. ``rival`` is the teacher that is hardest to tell from it,
-    and ``prompts_needed`` how many prompts would show that ``gap`` (nats) at 5 % with 80 % power
-    (`lalp.stats.units_needed`), if it and its spread stay; NaN where one prompt or a tie says
-    nothing. ``is_settled`` if the 95 % interval of every difference is above 0. That takes no
-    correction for the number of rivals, since each of them must be beaten.
+    ``probability`` is a lower bound for being first on other prompts like these, from Student's t
+    of its paired differences. ``rival`` is the teacher that is hardest to tell from it.
+    ``prompts_needed`` is how many prompts would show that ``gap`` (nats) at 5 % with 80 % power
+    (`lalp.stats.units_needed`), if it and its spread stay; NaN for one prompt or a tie.
+    ``is_settled`` is true if the 95 % interval of every difference is above 0. That needs no
+    correction for the number of rivals, because each must be beaten.
     """
 
     teacher: str
@@ -205,11 +204,11 @@ def first_place(scores: pd.DataFrame, column: str) -> FirstPlace:
 def compare_rankings(scores: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Kendall tau (b) between the teacher rankings under each pair of score columns (Fig. 3).
 
-    All columns are averaged over the responses scored under every column, so a low value is due to
-    the scores and not to what they could be computed on.
+    All columns are averaged over the responses scored under every column. So a low value is due to
+    the scores, not to missing responses.
 
     Returns:
-        Square table, 1 = same order, -1 = opposite; NaN where all teachers tie. ``attrs`` as for
+        Square table, 1 = same order, -1 = opposite; NaN if all teachers tie. ``attrs`` as for
         `rank_teachers`.
 
     Example:
@@ -237,9 +236,9 @@ def tau_interval(
 ) -> Estimate:
     """Kendall tau between the teacher rankings under two columns, with a bootstrap interval.
 
-    A description, not a test: among a few teachers tau takes a few values, and it counts swaps of
-    teachers that are hardly apart as much as others. Whether two scores space teachers differently
-    `teacher_interaction` tests. The interval is the percentile bootstrap at any number of prompts.
+    This is a description, not a test: with a few teachers tau has only a few values, and it counts
+    swaps of nearly equal teachers as much as others. `teacher_interaction` tests whether two scores
+    space teachers differently. The interval is the percentile bootstrap for any number of prompts.
 
     Both rankings are resampled with the same prompts. A resample in which all teachers tie under
     one column counts as tau 0.
@@ -303,22 +302,22 @@ def teacher_interaction(
 ) -> Interaction:
     """Test whether two scores space the teachers differently: a teacher-by-score interaction.
 
-    For each prompt that all teachers share, the difference of the two scores is taken by teacher,
-    and its mean over teachers subtracted. Hotelling's T-squared asks whether these have mean 0 for
-    every teacher, that is, whether all gaps between teachers are the same under both scores.
+    For each prompt that all teachers share, the test takes the difference of the two scores by
+    teacher and subtracts its mean over teachers. Hotelling's T-squared tests whether these have
+    mean 0 for every teacher, so whether all gaps between teachers are the same under both scores.
 
-    - In nats (as it is): are the gaps equal in size? A score that stretches the other's gaps and
-      keeps their order is different.
-    - ``standardized``: each score is divided by its pooled within-prompt standard deviation over
-      teachers first. Are the gaps alike up to a common factor? This is the question about scores of
-      different scales. That the two factors are estimated is allowed for, to first order.
+    - In nats (the default): are the gaps equal in size? A score that stretches the other's gaps and
+      keeps their order counts as different.
+    - ``standardized``: each score is first divided by its pooled within-prompt standard deviation
+      over teachers. Are the gaps equal up to a common factor? This is the question for scores with
+      different scales. The test accounts for the estimation of the two factors, to first order.
 
-    Neither says that the orders differ. They do if, beyond that, some pair of teachers stands one
-    way under one score and the other way under the other: see `teacher_differences` for both. Less
-    must not be better under one score only: turn its sign first.
+    Neither test says that the orders differ. They differ if some pair of teachers also has opposite
+    orders under the two scores: see `teacher_differences` for both. If lower is better under only
+    one score, change its sign first.
 
     Returns:
-        The test, NaN where there are fewer prompts than teachers, and the largest contrast.
+        The test (NaN if there are fewer prompts than teachers) and the largest contrast.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -350,11 +349,11 @@ def teacher_interaction(
 def _standardize(
     centered: Float[np.ndarray, "prompts teachers"],
 ) -> Float[np.ndarray, "prompts teachers"]:
-    """Deviations from a prompt's mean in pooled standard deviations, whose own error is in them.
+    """Deviations from a prompt's mean in pooled standard deviations, including the latter's error.
 
     A prompt that raises the standard deviation lowers all standardized means a little. Its share of
-    that is added to its values, so that these have the means of the plain ones, and vary as the
-    means do from sample to sample.
+    that is added to its values. So these have the means of the plain values, and vary like the
+    means from sample to sample.
     """
     variances = (centered**2).sum(axis=1) / (centered.shape[1] - 1)
     pooled = variances.mean()
@@ -365,7 +364,7 @@ def _standardize(
 
 
 def _without_rounding(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """What differs by less than a tie, made equal: its last bits are no spread."""
+    """Values that differ by less than a tie become equal: their last bits are no spread."""
     return np.round(values, 12)
 
 
@@ -379,20 +378,20 @@ def prompts_enough(
 ) -> pd.DataFrame:
     """How often fewer prompts name the first teacher, and give the whole order (paper, Sec. 7.1).
 
-    Two questions, and two kinds of draws of each size:
+    It answers two questions, with two kinds of draws of each size:
 
-    - ``new_top_share``: how often do n new prompts name the pool's first teacher? This is what a
-      user asks, who scores n prompts to choose a teacher. Prompts are drawn with replacement, as
-      if the pool were all there is, and may be more than it has. The pool's first teacher counts as
-      the true one, which flatters as long as `first_place` is not settled.
+    - ``new_top_share``: how often do n new prompts name the pool's first teacher? A user who scores
+      n prompts to choose a teacher asks this. Prompts are drawn with replacement, as if the pool
+      were all prompts, and may be more than it has. The pool's first teacher counts as the true
+      one, which is too optimistic until `first_place` is settled.
     - ``order_share``, ``top_share`` and ``mean_tau``: how often does a subset of these prompts
-      agree with all of them? Subsets are parts of what they are compared with: the larger, the more
-      of the agreement is due to that, and at the full number it is 1 by construction. They tell
-      when adding prompts of this pool stops changing its result, and nothing of other prompts.
+      agree with all of them? Subsets are parts of the set they are compared with. A larger subset
+      agrees more for this reason, and the full set agrees by construction (1). Subsets show when
+      more prompts of this pool stop changing its result; they say nothing about other prompts.
 
-    ``num_draws`` samples are drawn of each size, whatever the other ``sizes`` are; without any
-    these are 1, 2, 5, 10, 20, 50, ... and all prompts. Intervals say how far the share of these
-    draws may be off, not how far other prompts would move it.
+    ``num_draws`` samples are drawn for each size, independently of other ``sizes``; the default
+    sizes are 1, 2, 5, 10, 20, 50, ... and all prompts. Intervals cover the error of the share of
+    these draws, not the effect of other prompts.
 
     Returns:
         One row per size: ``num_prompts``, ``order_share`` (the full order is found exactly),
@@ -416,7 +415,7 @@ def prompts_enough(
     signs = _pair_signs(subset_means(shared.values[0], sizes, num_draws, seed))
     same = signs == full
     new = _pair_signs(_means_of_new(shared.values[0], sizes, num_draws, seed)) == full
-    # A draw finds the top teacher if the pairs that the top is part of stand as in the full order.
+    # A draw finds the top teacher if the top's pairs are ordered as in the full order.
     first, second = np.triu_indices(len(means), 1)
     is_top = _ranks(means) == 1
     of_top = is_top[first] | is_top[second]
@@ -438,7 +437,7 @@ def _means_of_new(
 ) -> Float[np.ndarray, "sizes draws teachers"]:
     """Teacher means over prompts drawn with replacement, for each size."""
     shares = np.full(len(values), 1 / len(values))
-    # A generator for each size, so that none depends on the sizes asked for.
+    # Each size has its own generator, so none depends on the other sizes.
     times = (
         seeded_generator(f"new prompts {size}", seed).multinomial(size, shares, num_draws)
         for size in sizes.tolist()
@@ -449,9 +448,9 @@ def _means_of_new(
 def fewest_prompts(
     curve: pd.DataFrame, column: str = "new_top_share", share: float = 0.95
 ) -> float:
-    """Fewest prompts of a table of `prompts_enough` from which on a share is reached.
+    """The fewest prompts in a table of `prompts_enough` from which on a share is reached.
 
-    NaN if none does. All prompts of the pool do not count for shares of subsets, which are then 1
+    NaN if no size reaches it. The full pool does not count for shares of subsets, which are then 1
     by construction.
 
     Example:
@@ -489,7 +488,7 @@ class _SharedMeans:
     teachers: tuple[str, ...]
     num_responses: Int[np.ndarray, " teachers"]
     num_prompts: int
-    attrs: dict[str, Any]  # what tables made of it say about prompts and what was left out
+    attrs: dict[str, Any]  # notes for its tables on prompts and left-out responses
 
     def annotate(self, frame: pd.DataFrame) -> pd.DataFrame:
         frame.attrs = dict(self.attrs)
@@ -505,7 +504,7 @@ def _shared_means(
     keep, left_out = candidates(scores, columns, skip_unscored=True)
     prompt_of, prompts = pd.factorize(scores["prompt_id"], sort=True)
     teacher_of, teachers = pd.factorize(scores["teacher"], sort=True)
-    # Sums in order of ids, so that not even their last bits depend on the order of the table.
+    # Sums are in order of ids, so even their last bits do not depend on the table's order.
     rows = np.argsort(id_order(scores), kind="stable")
     rows = rows[keep[rows]]
     cell = prompt_of[rows] * len(teachers) + teacher_of[rows]
@@ -541,7 +540,7 @@ def _ranks(means: Float[np.ndarray, " teachers"]) -> Int[np.ndarray, " teachers"
 
 
 def _pair_signs(means: Float[np.ndarray, "... teachers"]) -> Int[np.ndarray, "... pairs"]:
-    """For each pair of teachers: 1 if the former is higher, -1 if lower, 0 if they tie."""
+    """For each pair of teachers: 1 if the first is higher, -1 if lower, 0 if they tie."""
     first, second = np.triu_indices(means.shape[-1], 1)
     gap = means[..., first] - means[..., second]
     return np.where(np.abs(gap) > TIE_NATS, np.sign(gap), 0).astype(np.int64)
@@ -550,7 +549,7 @@ def _pair_signs(means: Float[np.ndarray, "... teachers"]) -> Int[np.ndarray, "..
 def _taus(
     signs_a: Int[np.ndarray, "... pairs"], signs_b: Int[np.ndarray, "... pairs"]
 ) -> Float[np.ndarray, " ..."]:
-    """Kendall tau-b from the signs of pairs; 0 where one side is all ties."""
-    # scipy's kendalltau takes one pair of rankings a call: too slow for thousands of resamples.
+    """Kendall tau-b from the signs of pairs; 0 if one side is all ties."""
+    # scipy's kendalltau takes one pair of rankings per call: too slow for thousands of resamples.
     untied = np.sqrt((signs_a != 0).sum(axis=-1) * (signs_b != 0).sum(axis=-1))
     return (signs_a * signs_b).sum(axis=-1) / np.maximum(untied, 1)

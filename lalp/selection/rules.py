@@ -1,11 +1,11 @@
 """Choose responses, one per prompt or within limits (paper, Sec. 4 and 7).
 
 A scores table has one row per response: ``prompt_id``, ``response_id``, ``teacher``, ``correct``
-(true, false, or null where nobody verified it), ``num_tokens``, ``galp``, one ``lalp@WINDOW`` per
+(true, false, or null if nobody verified it), ``num_tokens``, ``galp``, one ``lalp@WINDOW`` per
 window, and ``reason`` (why a score is NaN). Scores are nats per token, higher = more natural.
 Responses known to be wrong are never candidates (Sec. 3.1). No choice or number depends on the
-order of the rows, and all randomness comes from ``seed``. What limits there are and in which order
-they are applied stands in `lalp.selection.limits`.
+order of the rows, and all randomness comes from ``seed``. `lalp.selection.limits` lists the limits
+and their order.
 """
 
 from __future__ import annotations
@@ -70,26 +70,26 @@ def select(
 ) -> pd.DataFrame:
     """Choose one response per prompt by a rule (paper, Sec. 7.2, Table 3), or within limits.
 
-    A random choice (by rule or by tie) depends on the seed, the prompt and its candidates only.
+    A random choice (by rule or by tie) depends only on the seed, the prompt and its candidates.
 
     Args:
         scores: One row per response.
-        rule: One of ``RULES``: a random candidate, or the one of highest, lowest or middle score
-            (of an even number, the upper middle). Scores of `lalp.selection.variants` that the
-            table lacks are computed; of ``rsr`` the lowest is chosen.
+        rule: One of ``RULES``: a random candidate, or the one with the highest, lowest or middle
+            score (for an even number, the upper middle). Scores of `lalp.selection.variants` that
+            the table lacks are computed; for ``rsr`` the lowest is chosen.
         window: Context window of ``lalp``, ``lalp-lowest``, ``hybrid``, ``lalp-tail`` and
             ``lalp-casl``; may be left out if the table holds only one. The other rules ignore it.
         seed: For ``random``, as rule and as tie rule.
         tie: Which of equal scores to take: ``first`` (smallest response id, as text),
             ``shortest`` (fewest tokens, then smallest id) or ``random``.
-        skip_unscored: Leave out candidates without a score instead of refusing.
-        weights: Add the column ``weight``: what each response of a prompt should count in training
-            (`lalp.selection.weights`). Limits that then leave out others do not change it.
+        skip_unscored: Leave out candidates without a score instead of refusing the table.
+        weights: Add the column ``weight``: how much each response of a prompt should count in
+            training (`lalp.selection.weights`). Later limits do not change it.
         **limits: Fields of `lalp.selection.limits.Limits`: ``where``, ``teachers``, ``min_score``,
             ``per_prompt``, ``quota``, ``top``, ``max_tokens``.
 
     Returns:
-        The chosen rows, prompts in order of first appearance, the rows of one in the rule's order.
+        The chosen rows: prompts in order of first appearance, rows of a prompt in the rule's order.
         ``attrs["left_out"]`` counts the responses and prompts left out, by reason.
 
     Example:
@@ -114,7 +114,7 @@ def select(
         return chosen
     keys = [key[places] for key in field.keys]
     if rule == "random":
-        # The smallest of many draws is smaller: by it, prompts with many candidates came first.
+        # The smallest of many draws is smaller, so prompts with many candidates would come first.
         keys = [table.draws("order", seed, chosen)]
     order = table.best_first(chosen, keys, middle=field.is_middle)
     kept, beyond = cut(chosen, order, asked)
@@ -126,10 +126,10 @@ def select(
 class Field:
     """The responses that enter a choice."""
 
-    whole: pd.DataFrame  # rows of the teachers, whatever the conditions
-    scores: pd.DataFrame  # rows that meet the conditions too
-    keep: Bool[np.ndarray, " rows"]  # those of them that may be chosen
-    keys: list[np.ndarray]  # what orders them, smallest first
+    whole: pd.DataFrame  # rows of the teachers, regardless of the conditions
+    scores: pd.DataFrame  # rows that also meet the conditions
+    keep: Bool[np.ndarray, " rows"]  # rows of ``scores`` that may be chosen
+    keys: list[np.ndarray]  # sort keys, smallest first
     is_middle: bool  # whether the rule takes from the middle of that order
     left_out: dict[str, int]
 
@@ -143,12 +143,12 @@ def enter(
     skip_unscored: bool,
     limits: Limits,
 ) -> Field:
-    """Find out who may be chosen, and by which order; the first steps of `select`."""
+    """Find which responses may be chosen, and in which order: the first steps of `select`."""
     if tie not in get_args(Tie):
         raise InputError(f"there is no tie rule {tie!r}: {did_you_mean(tie, get_args(Tie))}")
     whole, narrowed = limits.narrow(scores)
     if len(narrowed) < len(scores):
-        # Prompts stand in the order of the whole table, whatever rows of theirs are left.
+        # Prompts keep the order of the whole table, whichever of their rows are left.
         places = {prompt: place for place, prompt in enumerate(scores["prompt_id"].unique())}
         order = narrowed["prompt_id"].map(places).argsort(kind="stable")
         narrowed = narrowed.iloc[order].reset_index(drop=True)
@@ -171,7 +171,7 @@ def enter(
         low = keep & (values < limits.min_score)
         keep &= ~low
         left_out |= {"responses below the least score": int(low.sum())} if low.any() else {}
-    # `take` chooses the smallest, and puts response ids behind all keys: no choice is open.
+    # `take` chooses the smallest, with response ids after all keys, so no choice stays open.
     keys = [values if rule.endswith("lowest") or rule in LOWER_IS_BETTER else -values]
     if tie == "random":
         keys.append(table.draws("tie", seed, narrowed))
@@ -193,9 +193,9 @@ def of_teacher(scores: pd.DataFrame, teacher: str) -> pd.DataFrame:
 def select_third(scores: pd.DataFrame, third: str, column: str = GALP) -> pd.DataFrame:
     """The responses in one of ``THIRDS`` of a score's order over prompts (paper, Sec. 4, Table 1).
 
-    ``scores`` hold one response per prompt, by one teacher as a rule (`of_teacher`). Thirds differ
-    by one response at most, the higher ones being the larger. Equal scores are put in order of
-    response ids.
+    ``scores`` hold one response per prompt, usually by one teacher (`of_teacher`). Thirds differ by
+    one response at most, and the higher ones are the larger. Equal scores are ordered by response
+    id.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -212,7 +212,7 @@ def select_third(scores: pd.DataFrame, third: str, column: str = GALP) -> pd.Dat
         raise InputError(f"{len(rows)} candidates cannot be cut into thirds: give {needed}")
     keys = [table.id_order(scores), -table.score_values(scores, column)]
     order = rows[np.lexsort([key[rows] for key in keys])]
-    # Sorted places keep the table's own order within a third.
+    # Sorted places keep the table's order within a third.
     places = np.sort(np.array_split(order, len(THIRDS))[THIRDS.index(third)])
     chosen = scores.iloc[places].reset_index(drop=True)
     return table.with_left_out(scores, chosen, left_out, "prompts of other thirds")
@@ -221,8 +221,8 @@ def select_third(scores: pd.DataFrame, third: str, column: str = GALP) -> pd.Dat
 def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> pd.DataFrame:
     """A part of a selection that fits into a number of response tokens: the control for length.
 
-    Rules differ in the length of what they choose. Prompts are taken in an order drawn by ``seed``,
-    the same for every selection, each one that still fits.
+    Rules differ in the length of the responses they choose. ``seed`` draws one order of prompts for
+    every selection; each prompt that still fits is taken.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -231,7 +231,7 @@ def within_tokens(selected: pd.DataFrame, max_tokens: int, *, seed: int = 0) -> 
     """
     table.check_selection(selected)
     table.require_columns(selected, ["num_tokens"])
-    # The order depends on prompts alone, so that it is the same for every selection.
+    # The order depends only on prompts, so it is the same for every selection.
     places = [stable_hash("tokens", seed, prompt_id) for prompt_id in selected["prompt_id"]]
     lengths = selected["num_tokens"].astype(int).tolist()
     kept, used = [], 0
@@ -252,7 +252,7 @@ def teacher_mix(selected: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(selected_a: pd.DataFrame, selected_b: pd.DataFrame) -> float:
-    """Share of prompts, among those in both selections, where both choose the same response."""
+    """Share of the prompts in both selections for which both choose the same response."""
     for selected in (selected_a, selected_b):
         table.check_selection(selected)
     key = ["prompt_id", "response_id"]

@@ -18,7 +18,7 @@ _IDS = ["prompt_id", "response_id", "teacher"]
 
 
 def example_scores() -> pd.DataFrame:
-    """Two prompts, two teachers: a table to try this package's functions on.
+    """Two prompts, two teachers: a table for trying this package's functions.
 
     Example:
         >>> example_scores()
@@ -41,7 +41,7 @@ def describe_scores(scores: pd.DataFrame) -> pd.DataFrame:
     """A score table in a row for each teacher: counts, and means over its scored responses.
 
     A score table is a plain DataFrame, which a notebook shows row by row; this is the short form.
-    ``unscored`` counts responses that lack a score. A mean is NaN where a teacher has none.
+    ``unscored`` counts responses that lack a score. A mean is NaN if a teacher has no scores.
 
     Example:
         >>> describe_scores(example_scores())
@@ -65,7 +65,7 @@ def describe_scores(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def require_columns(frame: pd.DataFrame, names: Sequence[str], advice: str = "") -> None:
-    """Refuse a table that lacks a column; ``advice`` says what to do instead of what there is."""
+    """Refuse a table that lacks a column; ``advice`` replaces the list of existing columns."""
     missing = [name for name in names if name not in frame.columns]
     if missing:
         advice = advice or f"it has {', '.join(map(str, frame.columns))}"
@@ -80,7 +80,7 @@ def _check_table(scores: pd.DataFrame) -> None:
     for name in _IDS:
         if missing := int(scores[name].isna().sum()):
             raise InputError(f"{missing} of {len(scores)} rows have no {name}: fill it in")
-    # Ids of responses need to differ within a prompt only.
+    # Response ids need to differ only within a prompt.
     repeated = scores[scores.duplicated(["prompt_id", "response_id"])]
     if len(repeated):
         row = repeated.iloc[0]
@@ -89,7 +89,7 @@ def _check_table(scores: pd.DataFrame) -> None:
 
 
 def check_selection(selected: pd.DataFrame) -> None:
-    """Refuse what does not hold one response of each of its prompts."""
+    """Refuse a table that does not hold one response for each of its prompts."""
     require_columns(selected, _IDS)
     if selected.empty:
         raise InputError("the selection has no rows")
@@ -109,7 +109,7 @@ def only_window(scores: pd.DataFrame) -> str:
 
 
 def score_values(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " rows"]:
-    """A score column as floats; whatever is not a finite number counts as unscored (NaN)."""
+    """A score column as floats; any value that is not a finite number counts as unscored (NaN)."""
     known = ", ".join(score_columns(scores)) or "no score columns"
     require_columns(scores, [column], f"there are {known}: take one, or score the pool anew")
     try:
@@ -120,7 +120,7 @@ def score_values(scores: pd.DataFrame, column: str) -> Float[np.ndarray, " rows"
 
 
 def num_tokens(scores: pd.DataFrame) -> Int[np.ndarray, " rows"]:
-    """Response tokens of each row; one that lacks them is refused."""
+    """Response tokens of each row; a row without them is refused."""
     lengths = score_values(scores, "num_tokens")
     if (lacking := np.isnan(lengths)).any():
         row = scores[lacking].iloc[0]
@@ -130,7 +130,7 @@ def num_tokens(scores: pd.DataFrame) -> Int[np.ndarray, " rows"]:
 
 
 def _incorrect(scores: pd.DataFrame) -> Bool[np.ndarray, " rows"]:
-    """Which responses are known to be wrong; those that nobody verified are not."""
+    """Which responses are known to be wrong; unverified ones are not."""
     require_columns(scores, ["correct"])
     try:
         correct = scores["correct"].astype("boolean")
@@ -142,9 +142,9 @@ def _incorrect(scores: pd.DataFrame) -> Bool[np.ndarray, " rows"]:
 def candidates(
     scores: pd.DataFrame, columns: Sequence[str], *, skip_unscored: bool
 ) -> tuple[Bool[np.ndarray, " rows"], dict[str, int]]:
-    """Rows that may be chosen, and how many were left out: wrong ones, and ones without a score.
+    """Rows that may be chosen, and the number left out: wrong ones, and ones without a score.
 
-    Rows that nobody verified are not wrong. The table is checked first.
+    Unverified rows are not wrong. The table is checked first.
     """
     _check_table(scores)
     wrong = _incorrect(scores)
@@ -186,10 +186,10 @@ def take(
     count: int = 1,
     middle: bool = False,
 ) -> Int[np.ndarray, " taken"]:
-    """Places of the kept rows that are first, or in the middle, of their prompt.
+    """Places of the kept rows that are first, or in the middle, for their prompt.
 
-    Rows of a prompt stand by ``keys``, then by id. Up to ``count`` are taken of each, prompts in
-    order of first appearance.
+    Rows of a prompt are ordered by ``keys``, then by id. Up to ``count`` are taken from each, with
+    prompts in order of first appearance.
     """
     prompts = pd.factorize(scores["prompt_id"])[0]
     order = np.lexsort([id_order(scores), *reversed(keys), prompts])
@@ -205,7 +205,7 @@ def take(
 def best_first(
     scores: pd.DataFrame, keys: Sequence[np.ndarray], *, middle: bool = False
 ) -> Int[np.ndarray, " rows"]:
-    """Places of all rows by ``keys``, then by ids; with ``middle`` from the middle outwards."""
+    """Places of all rows by ``keys``, then by ids; with ``middle``, from the middle outwards."""
     prompts = pd.factorize(scores["prompt_id"].astype(str), sort=True)[0]
     order = np.lexsort([prompts, id_order(scores), *reversed(keys)])
     if not middle:
@@ -217,13 +217,13 @@ def best_first(
 def with_left_out(
     scores: pd.DataFrame, chosen: pd.DataFrame, left_out: dict[str, int], reason: str
 ) -> pd.DataFrame:
-    """Attach the counts, ``reason`` being that of the prompts without a chosen response."""
+    """Attach the counts; ``reason`` is the reason for prompts without a chosen response."""
     prompts_left = int(scores["prompt_id"].nunique()) - int(chosen["prompt_id"].nunique())
     return with_counts(chosen, left_out | ({reason: prompts_left} if prompts_left else {}))
 
 
 def with_counts(chosen: pd.DataFrame, counts: dict[str, int]) -> pd.DataFrame:
-    """Attach what was left out, by reason; refuse an empty selection."""
+    """Attach the counts of left-out items by reason; refuse an empty selection."""
     if chosen.empty:
         listed = ", ".join(f"{count} {name}" for name, count in counts.items())
         raise InputError(f"no candidate is left to select from: {listed}: ask for less")

@@ -1,15 +1,15 @@
-"""Scores that others put beside GALP and LALP, built on a score table.
+"""Scores that others compare with GALP and LALP, built on a score table.
 
 - Full-prefix LALP is the window ``all``: GALP's context with LALP's equal weight of steps.
-- ``hybrid``: a weighted sum of standardized GALP and LALP, the remedy that the paper names under
-  "Limitations" for errors that only the whole response shows.
+- ``hybrid``: a weighted sum of standardized GALP and LALP. The paper names it under "Limitations"
+  as the remedy for errors that only the whole response shows.
 - ``galp-tail`` and ``lalp-tail``: without the first token of each step. ASLEC (arXiv 2604.06834)
-  finds that steps begin with unlikely tokens, which long steps dilute, so that mean
-  log-probabilities favour long steps.
+  finds that steps begin with unlikely tokens. Long steps dilute these, so mean log-probabilities
+  favour long steps.
 - ``galp-casl`` and ``lalp-casl``: ASLEC's other remedy, a regression over the table of the score on
   the mean of the first tokens, the mean of the others, and the share F of first tokens; its slope
-  times F is taken off the score. ASLEC's code fits it for each teacher, this for the whole table,
-  so that teachers stay comparable. For LALP all means are over steps that count alike.
+  times F is subtracted from the score. ASLEC's code fits it for each teacher, this code for the
+  whole table, so teachers stay comparable. For LALP all means are over steps that count equally.
 - ``rsr``: rank-surprisal ratio (arXiv 2601.14249), mean rank of the tokens, each at most 100, over
   their mean surprisal. Lower is better, unlike all others.
 """
@@ -34,7 +34,7 @@ VARIANTS = ("hybrid", "galp-tail", "lalp-tail", "rsr")
 DEBIASED = ("galp-casl", "lalp-casl")
 # Rules that need a window.
 WINDOWED = frozenset({"lalp", "lalp-lowest", "hybrid", "lalp-tail", "lalp-casl"})
-# Those whose lowest value is chosen.
+# Rules that choose the lowest value.
 LOWER_IS_BETTER = frozenset({"rsr"})
 
 
@@ -62,7 +62,7 @@ def add_variants(
     *,
     weight: float = 0.5,
 ) -> pd.DataFrame:
-    """A copy of the score table with a column for each variant, NaN where it has no value.
+    """A copy of the score table with a column for each variant; NaN if it has no value.
 
     Args:
         scores: From `lalp.score`; the tail and casl variants need its token columns
@@ -100,16 +100,16 @@ def _variant_scores(scores: pd.DataFrame, variant: str, window: str, weight: flo
     hybrid = 0.0
     for name, share in ((lalp_column(window), weight), (GALP, 1 - weight)):
         values = _column(scores, name)
-        # Equal scores say nothing, whatever the unit: they count as 0.
+        # Equal scores say nothing in any unit: they count as 0.
         hybrid += share * ((values - values.mean()) / (values.std(ddof=0) or 1.0))
-    # Rounded, since the last bits of a mean depend on the order of the rows.
+    # Rounded, because the last bits of a mean depend on the order of the rows.
     return hybrid.round(10)
 
 
 def _tail_scores(scores: pd.DataFrame, name: str, *, by_step: bool) -> pd.Series:
-    """Mean log-probability of tokens that do not begin their step, each step alike if ``by_step``.
+    """Mean log-probability of tokens that do not begin a step; steps count equally if ``by_step``.
 
-    NaN where ``name`` is, or where every token begins a step.
+    NaN if ``name`` is NaN, or if every token begins a step.
     """
     tokens, token_steps = _column(scores, token_column(name)), _column(scores, "token_steps")
     values = np.full(len(scores), np.nan)
@@ -118,16 +118,16 @@ def _tail_scores(scores: pd.DataFrame, name: str, *, by_step: bool) -> pd.Series
         later = np.diff(steps, prepend=-1) == 0
         if later.any():
             tail = np.asarray(tokens.iloc[row], float)[later]
-            # A step of one token has no tail, so it is not among the groups.
+            # A step of one token has no tail, so it is in no group.
             values[row] = _mean(tail, steps[later], by_step=by_step)
     return pd.Series(values, index=scores.index)
 
 
 def _debiased_scores(scores: pd.DataFrame, name: str, *, by_step: bool) -> pd.Series:
-    """The score without what the share of first tokens explains of it; NaN where a part lacks."""
+    """The score without what the share of first tokens explains of it; NaN if a part lacks."""
     values = score_values(scores, name)
     parts = np.column_stack([_token_parts(scores, name, by_step=by_step), values])
-    # In the order of ids, for the last bits of a fit depend on the order of the rows.
+    # In order of ids, because the last bits of a fit depend on the order of the rows.
     ids = scores[["prompt_id", "response_id"]].astype(str)
     order = np.lexsort([ids["response_id"], ids["prompt_id"]])
     known = order[np.isfinite(parts[order]).all(axis=1)]
@@ -140,7 +140,7 @@ def _debiased_scores(scores: pd.DataFrame, name: str, *, by_step: bool) -> pd.Se
     return pd.Series(debiased.round(10), index=scores.index)
 
 
-# Three slopes and a constant need four, and one more to say anything about errors.
+# Three slopes and a constant need four responses, and errors need one more.
 _LEAST_TO_FIT = 5
 
 
@@ -161,7 +161,7 @@ def _token_parts(
 
 
 def _mean(values: np.ndarray, steps: np.ndarray, *, by_step: bool) -> float:
-    """Mean of tokens, or of the steps' means."""
+    """Mean over tokens, or over the steps' means."""
     return float((pd.Series(values).groupby(steps).mean() if by_step else values).mean())
 
 
@@ -176,10 +176,10 @@ def within_prompt_correlations(
 ) -> pd.DataFrame:
     """Kendall tau (b) between scores among the candidates of one prompt, averaged over prompts.
 
-    A selection per prompt sees this order only; a correlation over all responses would mostly say
-    that some prompts are easier than others. Scores of which less is better are turned around. A
-    prompt where a score is missing or all candidates tie is left out of that pair. The column
-    ``tokens_per_step`` is the mean number of tokens of a step.
+    A selection per prompt sees only this order; a correlation over all responses would mostly show
+    that some prompts are easier than others. Scores for which lower is better change their sign. A
+    prompt with a missing score, or in which all candidates tie, is left out of that pair. The
+    column ``tokens_per_step`` is the mean number of tokens of a step.
 
     Returns:
         One row per pair: ``score``, ``other``, ``tau``, its interval ``low`` to ``high`` over

@@ -17,16 +17,16 @@ def margin_weights(
     key: Float[np.ndarray, " rows"],
     places: Int[np.ndarray, " chosen"],
 ) -> Float[np.ndarray, " chosen"]:
-    """Weights as LARK has them (arXiv 2605.30651): by the lead over the best response left out.
+    """LARK's weights (arXiv 2605.30651): by the lead over the best response left out.
 
-    Of the weights with a given chi-squared distance from equal ones, these give the highest mean
-    score. Their mean is 1 in each prompt. They are all 1 where no candidate was left out, since
-    there is nothing to measure a lead from, and where all tie; LARK gives the worst one 0 there.
+    Among weights with a given chi-squared distance from equal ones, these give the highest mean
+    score. Their mean is 1 in each prompt. They are all 1 if no candidate was left out, because
+    there is nothing to measure a lead from, and if all tie; LARK gives the worst one 0 there.
 
     Args:
         prompts: Prompt of each row.
         keep: Which rows are candidates.
-        key: Their score; lower is better here.
+        key: Score of each row; lower is better here.
         places: The rows that were chosen.
 
     Example:
@@ -42,5 +42,5 @@ def margin_weights(
     group = prompt_of[places]
     lead = best_left[group] - key[places]
     mean = (np.bincount(group, lead, len(names)) / np.maximum(np.bincount(group), 1))[group]
-    # NaN, where nothing was left out, is not above either.
+    # NaN (nothing was left out) is not above it either.
     return np.divide(lead, mean, out=np.ones(len(lead)), where=mean > TIE_NATS)

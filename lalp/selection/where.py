@@ -1,9 +1,9 @@
 """Conditions on the fields of a score table, such as ``correct and level >= 4``.
 
-A condition is a field that holds true or false (``correct``, ``not correct``), or a comparison of
-a field with a value: ``==``, ``!=``, ``<``, ``<=``, ``>``, ``>=``. Several are joined by ``and``.
-Names and values with spaces stand in quotes. A missing value meets no condition. Nothing is
-evaluated as code.
+A condition is a field that holds true or false (``correct``, ``not correct``), or a comparison of a
+field with a value: ``==``, ``!=``, ``<``, ``<=``, ``>``, ``>=``. Several are joined by ``and``.
+Names and values with spaces need quotes. A missing value meets no condition. Nothing is evaluated
+as code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
 }
 _TOKEN = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|(==|!=|<=|>=|<|>)|([^\s"'<>=!]+))\s*""")
-# Kinds of columns, in pandas' words; one without any value is as good as one of texts.
+# Kinds of columns, in pandas' words; a column without any value counts as text.
 _TEXTS, _NUMBERS = ("string", "empty"), ("integer", "floating", "mixed-integer-float", "decimal")
 _TRUTH = {"true": True, "false": False}
 
@@ -52,7 +52,7 @@ def parse_where(text: str) -> list[Condition]:
     """Read conditions that are joined by ``and``.
 
     Raises:
-        InputError: If the text is none of the forms above.
+        InputError: If the text has none of the forms above.
 
     Example:
         >>> [str(one) for one in parse_where("correct and level >= 4 and source != 'my set'")]
@@ -130,7 +130,7 @@ def holds(scores: pd.DataFrame, condition: Condition) -> Bool[np.ndarray, " rows
         what = "other things than numbers, or than texts"
         raise InputError(f"condition '{condition}': the field holds {what}: use another field")
     if kind in _TEXTS and sign in ("==", "!="):
-        # As an object: numpy drops NULs at the end of its own texts.
+        # As an object, because numpy drops NULs at the end of its own texts.
         return _compare(column.astype(object), sign, np.asarray(value, dtype=object))
     return _compare(_numbers(column, condition), sign, _number(value, condition))
 

@@ -14,42 +14,42 @@ from typing import Any
 
 from lalp.steps.sentences import Span, cut_at, split_sentences
 
-# Less of the text than this found again in the answer, and its boundaries are not to be trusted.
+# If less of the text than this is found again in the answer, its boundaries are not trusted.
 MIN_COVERAGE = 0.8
 
-# Letters and digits apart, so that "2x" and "2 x" are the same words; each ideograph is one.
+# Letters and digits are separate, so "2x" and "2 x" are the same words; each ideograph is one.
 _IDEOGRAPH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_IDEOGRAPH}]|\d+|[^\W\d_{_IDEOGRAPH}]+")
 _FENCE = re.compile(r"```\w*\s*\n(.*?)(?:```|\Z)", re.DOTALL)
 _OPENING = re.compile(r"\{\s*[\"'}]|\[\s*[\"'{\[\]]")
-# Of broken JSON. A quote ends a string only if JSON goes on after it; the last may lack its end.
+# For broken JSON. A quote ends a string only if JSON continues after it, or at the text's end.
 _TOKEN = re.compile(
     r'"(?P<name>[^"\\]*)"\s*:|"(?P<string>(?:\\.|[^\\])*?)"(?=\s*(?:,?\s*(?:["\[\]{}]|\Z)))'
     r'|"(?P<rest>.*)\Z|(?P<open>[\[{])|(?P<close>[\]}])',
     re.DOTALL,
 )
-# A backslash that JSON does not know, or that LaTeX means by what JSON reads as a control
-# character: "\frac" holds no form feed.
+# A backslash that JSON does not know, or one of LaTeX that JSON reads as a control character:
+# "\frac" holds no form feed.
 _LATEX_BACKSLASH = re.compile(r'\\(?:(["\\/n]|u[0-9a-fA-F]{4}|[bfrt](?![a-zA-Z]))|)')
 _GAP = re.compile(r"\s+")
 _LINE_GAP = re.compile(r"\s*\n\s*")
-# Text that begins within a string of JSON: its first quote is one that ends a string.
+# Text that begins inside a JSON string: its first quote ends a string.
 _WITHIN_STRING = re.compile(r'(?:\\.|[^"\\])*+"\s*(?:[,\]}]|\Z)', re.DOTALL)
 _CLOSING_THINK = re.compile(r"</think(?:ing)?>")
-# An answer that drops this many words at a sentence's beginning still means its beginning.
+# An answer that drops this many words at a sentence's start still means its start.
 _FEW_WORDS = 3
-# Words of a phrase that can anchor an alignment if both texts hold it once.
+# Number of words in a phrase that anchors an alignment if both texts hold it once.
 _PHRASE = 4
-# Pairs of equal words between two anchors; with more (the same few words over and over, with no
-# phrase that occurs once) nothing is aligned there, because it would take minutes.
+# Pairs of equal words between two anchors. With more (the same few words over and over, and no
+# phrase that occurs once), nothing is aligned there, because it would take minutes.
 _MAX_PAIRS = 1_000_000
 
 
 def split_by_answer(text: str, answer: str, cut_off: bool = False) -> tuple[list[Span], str | None]:
-    """Steps of ``text`` as a model's answer, JSON or nearly so, gives them.
+    """Steps of ``text`` from a model's answer, which is JSON or nearly JSON.
 
-    Where the answer is no use, they are sentences, and the reason is given. ``cut_off`` says that
-    the server stopped the answer at its length limit. The spans partition ``text``.
+    If the answer is useless, the steps are sentences, and the reason is given. ``cut_off`` says
+    that the server stopped the answer at its length limit. The spans partition ``text``.
     """
     words = _words(text)
     shares = []
@@ -68,20 +68,20 @@ def split_by_answer(text: str, answer: str, cut_off: bool = False) -> tuple[list
 
 
 class _Pairs(list):
-    """A JSON object as (name, value) pairs: in a dict, a group named twice would lose its half."""
+    """A JSON object as (name, value) pairs: a dict would lose one of two groups of one name."""
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, strict=False)
 
 
 def _readings(answer: str) -> Iterator[list[str]]:
-    """Lists of steps that the answer may mean, the most literal first."""
+    """Lists of steps that the answer may mean, most literal first."""
     body = _without_thought(answer)
     for part in [*_FENCE.findall(body), body]:
         repaired = _LATEX_BACKSLASH.sub(lambda match: match[0] if match[1] else r"\\", part)
         openings = [match.start() for match in _OPENING.finditer(repaired)]
         longest, value = 0, None
-        # Prose around the answer may hold a small list too. Fifty tries keep hostile texts cheap.
+        # Prose around the answer may also hold a small list. Fifty tries keep hostile texts cheap.
         for place in openings[:50]:
             with suppress(ValueError, RecursionError):
                 whole, end = _DECODER.raw_decode(repaired, place)
@@ -94,22 +94,22 @@ def _readings(answer: str) -> Iterator[list[str]]:
 
 
 def _without_thought(answer: str) -> str:
-    """What follows the answer's own thought; a tag in a string of JSON is the solution's."""
+    """The text after the answer's own thought; a tag in a JSON string belongs to the solution."""
     begins_with_json = answer.lstrip().startswith(("{", "[", "`"))
-    # The last fifty tags will do, and keep hostile answers cheap.
+    # The last fifty tags are enough, and keep hostile answers cheap.
     for tag in reversed(list(_CLOSING_THINK.finditer(answer))[-50:]):
         body = answer[tag.end() :]
         if _WITHIN_STRING.match(body):
             continue
-        # After a thought, an answer may lack steps: a draft within the thought is none. But where
-        # quotes are not escaped, or the answer is cut off, this may still be a string of JSON.
+        # After a thought, an answer may have no steps: a draft inside the thought is no answer. But
+        # if quotes are not escaped, or the answer is cut off, this may still be a JSON string.
         if _OPENING.search(body) or not (begins_with_json or '"' in body):
             return body
     return answer
 
 
 def _lenient(text: str) -> Any:
-    """What is still legible of broken JSON: cut off, commas missing, quotes not escaped."""
+    """The readable part of broken JSON: cut off, commas missing, quotes not escaped."""
     root: list[Any] = []
     open_values, name = [root], ""
     for match in _TOKEN.finditer(text):
@@ -130,7 +130,7 @@ def _lenient(text: str) -> Any:
 
 
 def _pieces(value: Any) -> list[str]:
-    """Each step's text: the entries of what lies within wrappers such as ``{"steps": ...}``."""
+    """Each step's text: the entries inside wrappers such as ``{"steps": ...}``."""
     entries = _entries(value := _decoded(value))
     named = [pair for pair in entries if pair[0].lower() == "steps" and isinstance(pair[1], list)]
     if len(named) == 1:
@@ -148,7 +148,7 @@ def _pieces(value: Any) -> list[str]:
 
 
 def _decoded(value: Any) -> Any:
-    """The value that lies as a text of JSON within another one, alone or in wrappers."""
+    """The value that another one holds as JSON text, alone or in wrappers."""
     inner = value
     while isinstance(inner, list) and len(entries := _entries(inner)) == 1:
         inner = entries[0][1]
@@ -166,8 +166,8 @@ def _entries(value: Any) -> list[tuple[str, Any]]:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """All texts within, in order; names of fields are no part of the solution."""
-    waiting = [value]  # a recursion would be too deep for hostile answers
+    """All texts inside, in order; field names are not part of the solution."""
+    waiting = [value]  # hostile answers would make a recursion too deep
     while waiting:
         value = waiting.pop()
         if isinstance(value, str):
@@ -185,7 +185,7 @@ def _words(text: str) -> list[_Word]:
 
 
 def _align(words: Sequence[_Word], pieces: Sequence[str]) -> list[tuple[int, int]]:
-    """For each word of the pieces: which word of the text it is (-1 = none), and its piece."""
+    """For each word of the pieces: its word in the text (-1 = none), and its piece."""
     told = [(word, i) for i, piece in enumerate(pieces) for word, _, _ in _words(piece)]
     a, b = [word for word, _, _ in words], [word for word, _ in told]
     places = [-1] * len(told)
@@ -197,11 +197,11 @@ def _align(words: Sequence[_Word], pieces: Sequence[str]) -> list[tuple[int, int
 
 
 def _anchors(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
-    """Places of phrases that both hold once, as many as are in the same order (patience diff)."""
+    """Places of phrases that both texts hold once: the most in the same order (patience diff)."""
     places = _single_phrases(b)
     pairs = [(i, places[phrase]) for phrase, i in _single_phrases(a).items() if phrase in places]
-    # The longest increasing subsequence: chains[n] is the one of n + 1 pairs that ends earliest, at
-    # ends[n]; it is linked backwards, so that chains share their beginnings.
+    # The longest increasing subsequence: chains[n] is the chain of n + 1 pairs that ends earliest,
+    # at ends[n]. It is linked backwards, so chains share their beginnings.
     ends: list[int] = []
     chains: list[tuple] = []
     for i, j in pairs:
@@ -216,7 +216,7 @@ def _anchors(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _single_phrases(words: Sequence[str]) -> dict[tuple[str, ...], int]:
-    """Phrases of a few words that occur once, and where."""
+    """Phrases of a few words that occur once, and their places."""
     phrases = list(zip(*(words[k:] for k in range(_PHRASE)), strict=False))
     counts = Counter(phrases)
     return {phrase: i for i, phrase in enumerate(phrases) if counts[phrase] == 1}
@@ -241,10 +241,10 @@ def _blocks(a: Sequence[str], b: Sequence[str]) -> Iterator[tuple[int, int, int]
 
 
 def _boundaries(text: str, words: Sequence[_Word], found: Sequence[tuple[int, int]]) -> list[int]:
-    """Where steps begin in ``text``: at the first word that was found again of each piece.
+    """Where steps begin in ``text``: at the first word of each piece that was found again.
 
-    What the answer leaves out stays with the step before it. If a piece's first words are not the
-    text's own, as many words before the first one that was found belong to it.
+    Text that the answer leaves out stays with the step before it. If a piece's first words are not
+    in the text, it gets as many words before its first word that was found.
     """
     sentences = [start for start, _ in split_sentences(text)]
     starts = []
@@ -266,11 +266,11 @@ def _locate(
 ) -> int:
     """Where in ``text`` a step begins.
 
-    Of its ``words``, number 0 is the last one that surely belongs to the step before, number
-    ``found`` the first one that surely belongs to the step, and it seems to begin with ``first``.
+    Number 0 of its ``words`` is the last one that surely belongs to the step before, number
+    ``found`` the first one that surely belongs to the step, which seems to begin with ``first``.
     """
-    # Sentences know what belongs to formulas and headings, so one that begins here or a few words
-    # off is preferred; then a line, then any white space.
+    # Sentences respect formulas and headings, so a sentence that begins here or a few words away is
+    # preferred; then a line, then any white space.
     wanted = words[first][1]
     low, high = bisect_left(sentences, words[0][2]), bisect_right(sentences, words[found][1])
     if low < high:

@@ -1,9 +1,9 @@
 r"""Code blocks of a text: fenced ones, and environments of LaTeX such as verbatim.
 
-People and models write fences where CommonMark knows none, forget to close them, or leave a closing
-one without its opening one. So a fence opens or closes a block in the middle of a line too, and a
-block that nothing closes ends before the first line of prose: a stray fence takes no more of the
-response than the code that follows it.
+People and models write fences where CommonMark allows none, forget to close them, or leave a
+closing one without its opening one. So a fence also opens or closes a block in the middle of a
+line, and an unclosed block ends before the first line of prose. A stray fence then takes no more of
+the response than the code after it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _FENCE = re.compile(
     r"(?P<ticks>`{3,})|(?P<tildes>~{3,})"
     r"|\\(?P<end>begin|end)\{(?P<name>(?:[Vv]erbatim|lstlisting|minted|alltt)\*?)\}"
 )
-# What may stand before a fence that begins its line: the marks of lists and quotations.
+# What may precede a fence that begins its line: the marks of lists and quotations.
 _LEAD = re.compile(r"\s*(?:(?:>|[-*+]|\d{1,3}[.)])\s*)*+")
-# What may stand after an opening fence: a language, then attributes or a file.
+# What may follow an opening fence: a language, then attributes or a file.
 _INFO = re.compile(
     r"\s*(?:[A-Za-z][\w+#-]*(?:\s+[^`\s]*(?:[=:/{]|\.\w)[^`]*|\s*\{[^`]*\})?|\{[^`]*\}|\.\w[\w-]*)?\s*\Z"
 )
-# A line of prose rather than of code: it begins with a capitalized word, and then two small words
-# follow each other, or a sentence ends with the line. Other scripts show prose by their full stops.
+# A line of prose, not code: it begins with a capitalized word, and two small words follow each
+# other, or a sentence ends with the line. Other scripts mark prose by their full stops.
 _PROSE = re.compile(
     r"""[ ]{0,3}(?:(?:[-*>]|\#{2,6}|\d{1,3}[.)])\s+)*[*_("“]*(?:
         (?!.*[;{}]\s*$) [A-Z][a-z]*[ ,]
@@ -43,18 +43,18 @@ class _Fence:
     start: int
     end: int
     line_end: int
-    kind: str  # what both fences of a block share: "`", "~" or the environment's name
+    kind: str  # shared by both fences of a block: "`", "~" or the environment's name
     length: int
     opens: bool
     closes: bool
-    bare: bool  # nothing else stands on its line
+    bare: bool  # nothing else is on its line
 
 
 def find_code_blocks(text: str) -> list[tuple[int, int]]:
     """Spans of the code blocks of ``text``, from the opening to the closing fence."""
     fences = _find_fences(text)
     blocks, all_closed = _pair_fences(text, fences)
-    # If fences do not pair up, one may be stray; then blocks and prose must not change places.
+    # If fences do not pair up, one may be stray; blocks and prose must not swap places then.
     return blocks if all_closed else _pair_fences(text, fences, one_is_stray=True)[0]
 
 
@@ -64,8 +64,8 @@ def _find_fences(text: str) -> list[_Fence]:
     for line in text.splitlines(keepends=True):
         marks = list(_FENCE.finditer(line))
         lead = _LEAD.match(line).end() if marks else 0
-        # Backticks in pairs are inline code. Of an odd number one is a fence: the first if it
-        # begins the line, else the last.
+        # Backticks in pairs are inline code. If their number is odd, one is a fence: the first if
+        # it begins the line, else the last.
         ticks = [mark.start() for mark in marks if mark["ticks"]]
         fence = ticks[0 if ticks[0] == lead else -1] if len(ticks) % 2 else -1
         for mark in marks:
@@ -99,7 +99,7 @@ def _pair_fences(
 ) -> tuple[list[tuple[int, int]], bool]:
     """Blocks, and whether each that was opened was closed.
 
-    With ``one_is_stray`` no block begins with prose, unless its fence names a language.
+    With ``one_is_stray``, no block begins with prose unless its fence names a language.
     """
     blocks: list[tuple[int, int]] = []
     unclosed: list[tuple[_Fence, int]] = []  # and where the next one opens
@@ -133,7 +133,7 @@ def _prose_follows(text: str, position: int) -> bool:
 
 
 def end_of_code(text: str, begin: int, limit: int | None = None) -> int:
-    """Where code that goes on at ``begin`` ends, if it must before the first line of prose."""
+    """Where code that continues at ``begin`` ends, if it must end before the first prose line."""
     position = end = begin
     for line in text[begin:limit].splitlines(keepends=True):
         if _PROSE.match(line):

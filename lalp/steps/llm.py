@@ -1,11 +1,11 @@
 """Steps by a language model (paper, Sec. B.1), over any OpenAI-compatible endpoint.
 
-The model is asked for the solution's logical sub-steps as JSON. Of its answer only the places of
-the boundaries are taken: the answer's words are aligned to the words of the original text, so that
-neither rewording nor broken LaTeX ever enters a step. Where too little of the text is found again,
-the response is cut into sentences instead, and the reason is kept.
+The model is asked for the solution's logical sub-steps as JSON. Only the places of the boundaries
+are taken from its answer: the answer's words are aligned to the words of the original text, so
+neither rewording nor broken LaTeX ever enters a step. If too little of the text is found again, the
+response is cut into sentences instead, and the reason is kept.
 
-Every answer is kept (`cache_dir`) as soon as it is there: a killed run goes on where it stopped.
+Every answer is kept (`cache_dir`) as soon as it arrives: a killed run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from lalp.steps.alignment import split_by_answer
 from lalp.steps.sentences import Span, split_sentences
 from lalp.steps.splitters import part_turns
 
-# Imported where it is needed: it is an extra, and takes a second.
+# Imported when needed: it is an extra and takes a second.
 if TYPE_CHECKING:
     from httpx2 import Response as HttpResponse
     from openai import OpenAI
 
-# The only place that a key is read from; local servers need none.
+# The only source of a key; local servers need none.
 API_KEY_VARIABLE = "LALP_LLM_API_KEY"
 
 _TEXTS = read_data("steps/instruction.yaml")
 INSTRUCTION: str = _TEXTS["instruction"]
 
-# Transport errors of a server that was reached: another request may succeed.
+# Transport errors of a reachable server: another request may succeed.
 _BROKEN_OFF = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError", "DecodingError"}
-# No answer is as long; a server that never stops must not fill the memory.
+# No answer is this long; a server that never stops must not fill the memory.
 _MAX_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class LlmSteps:
-    """By response id: the spans of its steps, and why some of them are sentences after all."""
+    """By response id: the spans of its steps, and the reason if they are sentences after all."""
 
     steps: dict[str, list[Span]]
     fallbacks: dict[str, str]
@@ -58,7 +58,7 @@ class LlmSteps:
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the server said, and if that was cut at the length limit; or why there is nothing."""
+    """The server's text, and whether it was cut at the length limit; or why there is none."""
 
     text: str = ""
     cut_off: bool = False
@@ -75,13 +75,13 @@ def split_with_llm(
     timeout: float = 600.0,
     max_retries: int = 4,
 ) -> LlmSteps:
-    """Cut every response of a pool into the steps that a language model sees in it (Sec. B.1).
+    """Cut every response of a pool into the steps that a language model finds in it (Sec. B.1).
 
-    Requests that fail for a while (429, 5xx, time-outs) are tried again after growing pauses.
-    ``url`` is the server's base URL, such as ``http://localhost:8000/v1``. A key, if it asks for
-    one, is read from the environment variable ``LALP_LLM_API_KEY``. ``instruction`` is the message
-    to send: it holds ``{solution}``, and may hold ``{problem}``. ``concurrency`` counts requests
-    under way at once, ``max_retries`` further tries of each; ``timeout`` is in seconds, for a whole
+    Requests that fail temporarily (429, 5xx, time-outs) are tried again after growing pauses.
+    ``url`` is the server's base URL, such as ``http://localhost:8000/v1``. A key, if needed, is
+    read from the environment variable ``LALP_LLM_API_KEY``. ``instruction`` is the message to send:
+    it holds ``{solution}``, and may hold ``{problem}``. ``concurrency`` is the number of requests
+    at once, ``max_retries`` that of further tries of each; ``timeout`` is in seconds, for a whole
     answer and for each pause within it. Answers are kept in ``llm_steps`` of `cache_dir`.
 
     Raises:
@@ -93,7 +93,7 @@ def split_with_llm(
             "the instruction lacks {solution}, where each response is to stand: add it"
         )
     require("llm", "splitter llm")
-    # Equal texts under the same problem have one question, and so one place.
+    # Equal texts under the same problem share one question, and so one place.
     places, questions = {}, {}
     for response in pool.responses:
         if response.text.strip():
@@ -126,10 +126,10 @@ def split_with_llm(
 
 
 def _connect(url: str, timeout: float, max_retries: int) -> OpenAI:
-    """A client of the server at ``url``, whose answers must be whole after ``timeout`` seconds."""
+    """A client of the server at ``url``; its answers must be complete after ``timeout`` seconds."""
     from openai import DefaultHttpxClient, OpenAI
 
-    # A key is never taken from OPENAI_API_KEY: it would go to whatever server the URL names.
+    # A key is never taken from OPENAI_API_KEY: it would go to any server that the URL names.
     key = os.environ.get(API_KEY_VARIABLE, "").strip() or "none"
     if not url.startswith(("http://", "https://")):
         raise InputError(f"{url!r} is no server's URL: give one such as http://localhost:8000/v1")
@@ -144,10 +144,10 @@ def _connect(url: str, timeout: float, max_retries: int) -> OpenAI:
 
 
 def _limit(reply: HttpResponse, seconds: float) -> None:
-    """Break off a reply that lasts too long or is too large.
+    """Stop a reply that takes too long or is too large.
 
-    The client's own limit is for each pause between two bytes: a server that sends one at a time
-    would never reach it.
+    The client's own limit covers only each pause between two bytes; a server that sends single
+    bytes would never reach it.
     """
     import httpx2
 
@@ -192,7 +192,7 @@ def load_instruction(path: str | Path) -> str:
 def _ask_missing(
     client: OpenAI, model: str, questions: Mapping[Path, str], concurrency: int
 ) -> dict[Path, _Answer]:
-    """Ask what is not kept yet, and keep the answers."""
+    """Ask the questions whose answers are not kept yet, and keep the answers."""
     threads = ThreadPoolExecutor(concurrency)
     jobs = {threads.submit(_ask, client, model, q, path): path for path, q in questions.items()}
     answers = {}
@@ -200,13 +200,13 @@ def _ask_missing(
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="response"):
             answers[jobs[job]] = job.result()
     finally:
-        # When one fails for good, nothing more is asked, but the answers under way are kept.
+        # When a request fails for good, no more are sent, but pending answers are kept.
         threads.shutdown(wait=False, cancel_futures=True)
     return answers
 
 
 def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer:
-    """Ask one question and keep the answer; InputError if every other one would fail too."""
+    """Ask one question and keep the answer; InputError if all other questions would fail too."""
     import openai
 
     try:
@@ -223,7 +223,7 @@ def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer:
             "or mend the URL, then run again; answers so far are kept"
         ) from error
     except openai.APIStatusError as error:
-        # Every other request would fail too if the key, a right or the model is missing.
+        # All other requests would fail too if the key, a permission or the model is missing.
         if error.status_code not in (401, 403, 404):
             return _Answer(lacking=f"the server answered with HTTP {error.status_code}")
         reason = " ".join(str(error).split())[:200]
@@ -242,14 +242,14 @@ def _ask(client: OpenAI, model: str, question: str, path: Path) -> _Answer:
     if not text.strip():
         if cut_off:
             return _Answer(lacking="the answer was cut off at the length limit within its thought")
-        # A server that splits off thoughts takes all for one if the model closes none.
+        # A server that splits off thoughts treats all text as one if the model closes none.
         names = ("reasoning_content", "reasoning")
         thoughts = [_text_of(getattr(choice.message, name, None)) for name in names]
         text = next(filter(str.strip, thoughts), "")
     if not text:
         return _Answer(lacking="the answer is empty")
     record = {"model": model, "question": question, "answer": text, "cut_off": cut_off}
-    # In ASCII, so that even half of a surrogate pair can be written.
+    # In ASCII, so that even half a surrogate pair can be written.
     write_text(path, json.dumps(record, indent=1) + "\n")
     return _Answer(text, cut_off)
 
@@ -262,7 +262,7 @@ def _text_of(value: Any) -> str:
 
 
 def _read_answer(path: Path) -> _Answer | None:
-    """An answer that was kept; None where there is none, or a broken one: it is asked again."""
+    """A kept answer; None if there is none, or a broken one, which is asked for again."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return _Answer(str(record["answer"]), bool(record["cut_off"]))

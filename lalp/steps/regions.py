@@ -1,4 +1,4 @@
-"""Code and math in a text, which no splitter cuts, and the gaps between its lines."""
+"""Code and math in a text (no splitter cuts them), and the gaps between its lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lalp.files import read_data
 from lalp.steps.fences import end_of_code, find_code_blocks
 
-# Words that decide where sentences end, by the kind of word.
+# Words that decide where sentences end, by kind.
 _LISTS = read_data("steps/words.yaml")
 WORDS: dict[str, frozenset[str]] = {k: frozenset(words.split()) for k, words in _LISTS.items()}
 
@@ -27,7 +27,7 @@ _BRACKETS = {
     r"\)": (r"\(", "inline"),
     "[/asy]": ("[asy]", "block"),  # a diagram in Asymptote
 }
-# What stands between two dollars is prose if a sentence ends in it, or it goes on from one.
+# Text between two dollars is prose if a sentence ends in it, or if it continues one.
 _PROSE_IN_DOLLARS = re.compile(r"[a-z]{3}[.?!]\s+(?:[A-Z]|$)|^[.,;:?!]\s")
 _PROSE_IN_BRACKETS = re.compile(r"[a-z]{3}[.?!]\s+[A-Z][a-z]")
 _PROSE_IN_DOUBLE_DOLLARS = re.compile(r"[a-z]{3}[.:?!]\s")
@@ -59,7 +59,7 @@ def protected_regions(text: str, gaps: list[Gap]) -> list[Region]:
     """Code and math of ``text``, disjoint and in order."""
     blocks = [Region(start, end, "block") for start, end in find_code_blocks(text)]
     rows = _table_rows(text, blocks)
-    # Nothing inline reaches across a blank line, a code block or the border of a table's row.
+    # Inline regions never cross a blank line, a code block or the border of a table row.
     borders = [block.start for block in blocks] + [edge for r in rows for edge in (r.start, r.end)]
     stops = sorted([gap.start for gap in gaps if gap.blank] + borders)
     code = merge_regions(blocks + rows + _code_spans(text, blocks, stops))
@@ -70,7 +70,7 @@ def protected_regions(text: str, gaps: list[Gap]) -> list[Region]:
 
 
 def merge_regions(regions: Iterable[Region]) -> list[Region]:
-    """Make overlapping regions one, of the kind of the outermost."""
+    """Merge overlapping regions; the outermost gives the kind."""
     merged: list[Region] = []
     for region in sorted(regions, key=lambda r: (r.start, -r.end)):
         if merged and region.start < merged[-1].end:
@@ -102,7 +102,7 @@ def _same_paragraph(stops: list[int], first: int, second: int) -> bool:
 
 
 def _table_rows(text: str, blocks: Sequence[Region]) -> list[Region]:
-    """Rows of Markdown's tables: a head, a line such as ``|---|:-:|`` and what follows it."""
+    """Rows of Markdown tables: a head, a line such as ``|---|:-:|`` and the rows after it."""
     rows: list[Region] = []
     position, above, in_table = 0, None, False
     for line in text.splitlines(keepends=True):
@@ -124,7 +124,7 @@ def _table_rows(text: str, blocks: Sequence[Region]) -> list[Region]:
 def _code_spans(text: str, blocks: list[Region], stops: list[int]) -> list[Region]:
     """Inline code: a run of backticks up to the next run of the same length."""
     runs = _outside(_BACKTICKS.finditer(text), blocks)
-    # Each run with the next one of its length, found from the end: so the work stays linear.
+    # Each run with the next one of its length, found from the end, so the work stays linear.
     latest: dict[int, re.Match[str]] = {}
     closers: list[re.Match[str] | None] = []
     for run in reversed(runs):
@@ -149,7 +149,7 @@ def _code_spans(text: str, blocks: list[Region], stops: list[int]) -> list[Regio
 def _bracketed(text: str, tokens: list[re.Match[str]], stops: list[int]) -> list[Region]:
     r"""``\[..\]``, ``\(..\)`` and diagrams: a closer ends the nearest opener before it.
 
-    An unclosed bracket is text; an unclosed diagram at the beginning of a line ends before prose.
+    An unclosed bracket is text; an unclosed diagram at the start of a line ends before prose.
     """
     regions: list[Region] = []
     opened: dict[str, int] = {}
@@ -174,7 +174,7 @@ def _bracketed(text: str, tokens: list[re.Match[str]], stops: list[int]) -> list
 
 
 def _environments(tokens: list[re.Match[str]]) -> list[Region]:
-    r"""``\begin{x}..\end{x}``, nested; what nothing closes, or nothing opened, is text."""
+    r"""``\begin{x}..\end{x}``, nested; an unclosed or unopened one is text."""
     regions: list[Region] = []
     opened: list[tuple[str, int]] = []
     counts: Counter[str] = Counter()
@@ -201,8 +201,8 @@ def _dollar_math(text: str, dollars: list[int], stops: list[int]) -> list[Region
     doubles = [-1] * (len(dollars) + 2)
     for i in range(len(dollars) - 2, -1, -1):
         doubles[i] = i if dollars[i] + 1 == dollars[i + 1] else doubles[i + 1]
-    # If the number of ``$$`` is odd, one is stray. Then none may reach across a blank line, because
-    # all prose after the stray one would change places with the math.
+    # If the number of ``$$`` is odd, one is stray. Then none may cross a blank line, because all
+    # prose after the stray one would swap places with the math.
     count, i = 0, doubles[0]
     while i >= 0:
         count, i = count + 1, doubles[i + 2]

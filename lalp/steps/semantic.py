@@ -1,11 +1,11 @@
 """Steps by meaning, offline: neighbouring sentences that are about the same thing form one.
 
-TextTiling (Hearst, Computational Linguistics 23(1), 1997), with sentence embeddings in place of
-word counts as in Solbiati et al. (arXiv 2106.12978): at each gap between two sentences, the two
-before it are compared with the two after it; a step ends where the similarity is a valley that
-lies deep below the peaks on both sides. Deep is Hearst's liberal rule, relative to the response's
-other valleys: at least their mean depth minus one standard deviation. (The stricter rule, minus
-half of one, always drops the shallower of two valleys.) So there is no threshold to tune.
+TextTiling (Hearst, Computational Linguistics 23(1), 1997), with sentence embeddings instead of word
+counts as in Solbiati et al. (arXiv 2106.12978). At each gap between two sentences, the two before
+it are compared with the two after it. A step ends where the similarity has a valley deep below the
+peaks on both sides. "Deep" follows Hearst's liberal rule, relative to the response's other valleys:
+at least their mean depth minus one standard deviation. (The stricter rule, minus half of one,
+always drops the shallower of two valleys.) So there is no threshold to tune.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from lalp.students.embedder import PACKAGED_EMBEDDER, load_embeddings, normalize
 log = logging.getLogger("lalp")
 
 WINDOW = 2  # sentences compared on each side of a gap
-MAX_SENTENCES = 8  # of one step; a longer one is cut again where its sentences are least similar
+MAX_SENTENCES = 8  # of one step; a longer step is cut again where its sentences are least similar
 
 
 def split_semantic(pool: Pool, embedder: str = PACKAGED_EMBEDDER) -> dict[str, list[Span]]:
     """Cut every response of a pool into groups of sentences by their meaning.
 
-    All sentences of the pool are embedded at once, and their embeddings kept. Of a sentence that is
-    longer than the embedder's input only the beginning counts; a warning says of how many.
+    All sentences of the pool are embedded at once, and their embeddings are kept. If a sentence is
+    longer than the embedder's input, only its beginning counts; a warning gives the number.
 
     Raises:
         InputError: If the embedder (as in `load_embedder`) cannot be loaded.
@@ -61,7 +61,7 @@ def group_sentences(
     similarities = gap_similarities(vectors)
     depths = valley_depths(similarities)
     valleys = depths[depths > 0]
-    # Equal depths may differ by rounding, which must not decide.
+    # Equal depths may differ by rounding, and this must not decide.
     cutoff = valleys.mean() - valleys.std() - 1e-9 if len(valleys) else np.inf
     starts = [0, *(np.flatnonzero(depths >= max(cutoff, 1e-9)) + 1).tolist()]
     bounds = pairwise([*starts, len(vectors)])
@@ -71,7 +71,7 @@ def group_sentences(
 def gap_similarities(vectors: Float[np.ndarray, "sentences dim"]) -> Float[np.ndarray, "gaps"]:
     """Cosine between the mean of the sentences before each gap and the mean of those after it.
 
-    Rounded to four digits, so that the last bits of another machine's arithmetic move no boundary.
+    It is rounded to four digits, so the last bits of another machine's results move no boundary.
     """
     sums = np.vstack(
         [np.zeros(vectors.shape[1]), normalize_rows(vectors).astype(float).cumsum(axis=0)]
@@ -85,8 +85,8 @@ def gap_similarities(vectors: Float[np.ndarray, "sentences dim"]) -> Float[np.nd
 def valley_depths(similarities: Float[np.ndarray, "gaps"]) -> Float[np.ndarray, "gaps"]:
     """How far each valley lies below the peak to its left plus below the one to its right.
 
-    0 for gaps that are no valley. The first and the last gap are valleys if their one neighbour is
-    higher; of several equal gaps in a row, the first stands for all.
+    It is 0 for gaps that are no valley. The first and the last gap are valleys if their only
+    neighbour is higher; the first of several equal gaps in a row stands for all.
     """
     depths = np.zeros(len(similarities))
     first = np.flatnonzero(np.diff(similarities, prepend=np.nan) != 0)
@@ -99,7 +99,7 @@ def valley_depths(similarities: Float[np.ndarray, "gaps"]) -> Float[np.ndarray, 
 
 
 def _climb(values: Float[np.ndarray, "gaps"]) -> Float[np.ndarray, "gaps"]:
-    """The peak that is reached from each gap by going left as long as it goes up."""
+    """The peak that each gap reaches by going left as long as it goes up."""
     tops = np.diff(values, prepend=-np.inf) >= 0
     return values[np.maximum.accumulate(np.where(tops, np.arange(len(values)), 0))]
 
@@ -110,7 +110,7 @@ def _cut_long(
     """First sentences of the parts of sentences ``[start, end)``, none longer than allowed."""
     if end - start <= max_sentences:
         return [start]
-    # The gap before sentence i is number i - 1. Of equal ones, the one nearest to the middle.
+    # The gap before sentence i is number i - 1. Among equal ones, the one nearest the middle wins.
     middle = (start + end) / 2
     cut = min(range(start + 1, end), key=lambda i: (similarities[i - 1], abs(i - middle)))
     left = _cut_long(similarities, start, cut, max_sentences)

@@ -1,36 +1,36 @@
 r"""Lossless splitters: a response becomes steps, each a span of its original text.
 
-The spans of a text partition it exactly, for any string: the first begins at 0, each begins where
+For any string, the spans of a text partition it exactly: the first begins at 0, each begins where
 the one before it ends, the last ends at ``len(text)``, and none is empty. A step begins at its
 first character that is not white space; the white space after a step belongs to that step, and
 leading white space belongs to the first one.
 
-Where a person could choose otherwise, ``sentences`` does this:
+Where a person could choose differently, ``sentences`` does this:
 
 - **Display math** (``$$..$$``, ``\[..\]``, an environment) stays with an unfinished sentence before
-  it, even across a blank line, and with what goes on after it in lower case ("We have \[..\] where
-  ..."). After a full stop, a colon or another display it begins a step of its own.
-- **Equations in plain text**, each on its line, are steps by the same rule, so that notation alone
+  it, even across a blank line, and with a lower-case continuation after it ("We have \[..\] where
+  ..."). After a full stop, a colon or another display it begins its own step.
+- **Equations in plain text**, each on its own line, are steps by the same rule, so notation alone
   changes little. But a blank line before them always ends a step.
-- **Headings** and lines wholly in bold stay with what follows; so do list markers, "Step 3.",
-  ``<think>`` and bare connectives on a line of their own ("Then:"). They infer nothing, yet as
+- **Headings** and lines wholly in bold stay with the text after them; so do list markers, "Step
+  3.", ``<think>`` and bare connectives on a line of their own ("Then:"). They infer nothing, yet as
   steps they would weigh as much as a derivation.
-- **Rules, closing tags and end-of-proof signs** (``---``, ``</think>``, "Q.E.D.") stay with what
-  precedes them.
+- **Rules, closing tags and end-of-proof signs** (``---``, ``</think>``, "Q.E.D.") stay with the
+  text before them.
 - **Environments of prose** (proof, itemize, ...) are split like any other text; their ``\item``
   begins a step.
-- **Code blocks** (fenced, verbatim, or diagrams in ``[asy]``) are steps of their own. One that
-  nothing closes ends before the first line of prose.
+- **Code blocks** (fenced, verbatim, or diagrams in ``[asy]``) are separate steps. An unclosed block
+  ends before the first line of prose.
 - **Rows of tables** are never split.
 - **A full stop before a lower-case word** ends a sentence unless it is a known abbreviation: in
   solutions, sentences often begin with a variable.
 - **Other scripts**: their own full stops and question marks end sentences, with or without a space
   after them, but not between two digits. So do ``?`` and ``!`` after a letter of Chinese or
-  Japanese. After a number, ``！`` ends a sentence where the next words can open one, ``5！种`` is a
-  factorial; an ASCII ``!`` does so before words such as 所以 only.
+  Japanese. After a number, ``！`` ends a sentence if the next words can open one; ``5！种`` is a
+  factorial. An ASCII ``!`` does so only before words such as 所以.
 
-`regions` finds what must not be split; every boundary is then decided from the lines or words
-beside it. So the work is linear in the length of the text, but for sorting and binary searches.
+`regions` finds the parts that must not be split; the lines or words beside each boundary then
+decide it. So the work is linear in the length of the text, except for sorting and binary searches.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ from lalp.steps.regions import (
 Span = tuple[int, int]
 
 # Where sentences end. The full stops of Arabic, Hindi, Armenian, Ethiopic, Burmese and Khmer end
-# nothing but sentences; like the wide ones of Chinese and Japanese they need no space after them.
+# only sentences; like the wide ones of Chinese and Japanese, they need no space after them.
 _WIDE_TERMINATORS = "。！？｡．"
 _FULL_STOPS = "؟۔।॥։።፧။។៕"
 _QUESTION_MARKS = frozenset("?" + _FULL_STOPS)
 _TERMINATOR = re.compile(rf"[.!?…{_FULL_STOPS}]+|[{_WIDE_TERMINATORS}]+")
-# Marks of the direction of writing are seen by nobody.
+# Marks of the writing direction are invisible.
 _CLOSERS = re.compile(r"(?:[\"'”’»›)\]}*_`」』）】》〉\u200e\u200f]|</\w+>)*")
 _IDEOGRAPH = re.compile(r"[\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
-# Letters that are neither capitals nor small, with the marks that belong to them: of Hebrew,
-# Arabic, India, Southeast Asia, Georgia, Ethiopia and Korea. None is a factorial's operand.
+# Letters without case, with their marks: those of Hebrew, Arabic, India, Southeast Asia, Georgia,
+# Ethiopia and Korea. None is a factorial's operand.
 _UNCASED = re.compile(
     rf"{_IDEOGRAPH.pattern}|[\u0591-\u109f\u10d0-\u10ff\u1100-\u137f\u1780-\u17d3\uac00-\ud7a3]"
 )
@@ -119,8 +119,8 @@ _CONNECTIVE = re.compile(
 _RULE = re.compile(r"[-=*_~\s]{2,}")
 _CLOSING_TAG = re.compile(r"</\w+>|\\end\{[^{}]*\}")
 _END_OF_PROOF = re.compile(r"\(?Q\.?\s?E\.?\s?D\b\.?\)?")
-# Ending a line, these words, operators and open brackets promise that the sentence goes on. After
-# an operator such letters are a product: "s = at".
+# At the end of a line, these words, operators and open brackets mean that the sentence continues.
+# After an operator, such letters are a product: "s = at".
 _DANGLING = re.compile(rf"(?:(?:^|(?<=[\w,)$.] ))(?:{_PROMISING})|[-=+/^(\[{{&×·÷≤≥≈≡→⇒]|\s[*<>])$")
 _CONTINUING_SIGN = re.compile(r"[+×·÷/,;.)\]}]")
 _RELATION = re.compile(
@@ -148,8 +148,8 @@ def _sentence_starts(text: str, regions: list[Region]) -> set[int]:
         after = mark.end()
         region = region_at(regions, mark.start())
         if region is not None:
-            # A formula may hold the full stop of its sentence, before nothing but closing
-            # delimiters: "$x = 5.$ Then". The limit keeps the work linear.
+            # A formula may hold the full stop of its sentence, directly before closing delimiters:
+            # "$x = 5.$ Then". The limit keeps the work linear.
             is_code, rest = region.kind in ("block", "code", "row"), region.end - after
             if mark.group() not in (".", "?") or is_code or rest > 80:
                 continue
@@ -261,7 +261,7 @@ def _full_stop_ends_sentence(text: str, position: int, start: int, capitalized: 
 
 
 def _split_lines(text: str, all_gaps: list[Gap], regions: list[Region]) -> list[_Line]:
-    """Lines of a text; code blocks are lines, and displays end one where text goes on after."""
+    """Lines of a text; code blocks are lines, and a display with text after it ends one."""
     gaps = [gap for gap in all_gaps if not would_cut(regions, gap.start)]
     displays = {region.start: region.end for region in regions if region.kind == "display"}
     for end in displays.values():
@@ -300,7 +300,7 @@ def _line_ends_step(prev: _Line, nxt: _Line) -> bool:
     if not prev.closes_display:
         begins = nxt.follows_blank or announced or _HEADING.match(nxt.text)
         return bool(begins) or not _continues_line(prev, nxt)
-    # A display is over: only what goes on with its sentence belongs to its step.
+    # After a display, only the rest of its sentence belongs to its step.
     first = nxt.text[0]
     if _LIST_ITEM.match(nxt.text) or _HEADING.match(nxt.text):
         return True
@@ -310,7 +310,7 @@ def _line_ends_step(prev: _Line, nxt: _Line) -> bool:
 
 
 def _continues_line(prev: _Line, nxt: _Line) -> bool:
-    """Whether the sentence or formula that ``prev`` breaks off goes on in ``nxt``."""
+    """Whether the sentence or formula that ``prev`` leaves unfinished continues in ``nxt``."""
     if _RULE.fullmatch(prev.text) or _LIST_ITEM.match(nxt.text):
         return False
     breaks_off = _DANGLING.search(prev.text, max(0, len(prev.text) - 20))
@@ -321,7 +321,7 @@ def _continues_line(prev: _Line, nxt: _Line) -> bool:
         return True
     if _has_formula_head(prev.text):
         return False
-    # Prose breaks off after a comma, and before a formula after a word too ("so that we get").
+    # Prose is unfinished after a comma, and before a formula also after a word ("so that we get").
     word = _LAST_LETTERS.search(prev.text[-30:]).group()
     return prev.text.endswith(",") or (before_formula and word.islower() and _is_prose_word(word))
 
@@ -347,7 +347,7 @@ def _is_prose_word(letters: str) -> bool:
 def _is_heading(line: str) -> bool:
     if not _BOLD_LINE.match(line):
         return _HEADING.match(line) is not None
-    # A bold line that is a sentence, or an equation, infers something: it is a step.
+    # A bold line that is a sentence or an equation infers something, so it is a step.
     content = line.strip("*_: ")
     is_sentence = content.endswith((".", "!", "?")) or _RELATION.search(content)
     return not is_sentence or _BOLD_LABEL.match(line) is not None
@@ -371,7 +371,7 @@ def _cut_body(text: str, starts: Iterable[int]) -> list[Span]:
 
 
 def _attach_fragments(text: str, spans: list[Span]) -> list[Span]:
-    """Join what only announces to the step after it, and what says nothing to the one before."""
+    """Join announcements to the step after them, and empty parts to the step before them."""
     steps: list[Span] = []
     pending = -1
     for start, end in spans:
@@ -399,7 +399,7 @@ def _attach_fragments(text: str, spans: list[Span]) -> list[Span]:
 def split_sentences(text: str) -> list[Span]:
     """Split a response into sentences, list items and lines of derivations.
 
-    Code and math are never split. The choices made are listed at the top of this module.
+    Code and math are never split. The top of this module lists the choices made.
 
     Example:
         >>> split_sentences("Add $1. + 2$. Then x = 3.")

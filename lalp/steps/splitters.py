@@ -1,6 +1,6 @@
 """Splitters by name for a whole pool, and the files that hold given steps.
 
-A splitter is one of: ``sentences``, ``paragraphs`` and ``semantic``; ``turns``, where the assistant
+A splitter is one of: ``sentences``, ``paragraphs`` and ``semantic``; ``turns``, if the assistant
 has several; ``32t``, chunks of that many student tokens; a steps file, as `lalp segment` writes it;
 or the steps themselves, as a mapping of response ids to spans.
 """
@@ -26,13 +26,13 @@ from lalp.pools.pool import Pool, Response, show
 from lalp.pools.spool import is_spooled, response_facts
 from lalp.steps.sentences import SPLITTERS, Span, cut_at
 
-# Imported where they are needed: torch and transformers take seconds, sentences do not.
+# Imported when needed: torch and transformers take seconds, sentences do not.
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 Steps = Mapping[str, Sequence[Span]]
 
-# Those that need nothing but a text; of one turn, it is one step.
+# Splitters that need only a text; a single turn is one step.
 BY_TEXT: Mapping[str, Callable[[str], list[Span]]] = {
     **SPLITTERS,
     "turns": lambda text: [(0, len(text))] if text else [],
@@ -43,7 +43,7 @@ _FILE_SUFFIX = ".jsonl"
 
 
 def check_splitter(splitter: str | Steps) -> None:
-    """Refuse a splitter that no function here understands, before anything is computed."""
+    """Refuse an unknown splitter before anything is computed."""
     if isinstance(splitter, Mapping):
         return
     if splitter == "llm":
@@ -103,7 +103,7 @@ def split_pool(
         raise InputError(f"splitter '{size}t' counts tokens: give the student's tokenizer")
     from lalp.students.encoding import encode, given_tokens, render_prompt
 
-    @lru_cache(maxsize=256)  # responses to one prompt stand near each other
+    @lru_cache(maxsize=256)  # responses to one prompt are near each other
     def render(prompt_id: str) -> str:
         return render_prompt(tokenizer, pool.prompts[prompt_id])
 
@@ -124,8 +124,8 @@ def split_pool(
 def split_response(response: Response, splitter: str) -> list[Span]:
     r"""Steps of a response by ``sentences``, ``paragraphs`` or ``turns``.
 
-    Each of the assistant's turns is cut alone. What stands before one belongs to its first step,
-    which so reads what it answers, whatever the window.
+    Each of the assistant's turns is cut alone. The text before a turn belongs to its first step, so
+    with any window this step sees what it answers.
 
     Example:
         >>> text = "Go. On.\n\nWhy?\n\nSo. It is."
@@ -143,11 +143,11 @@ def split_response(response: Response, splitter: str) -> list[Span]:
 
 
 def part_turns(response: Response, spans: Sequence[Span]) -> list[Span]:
-    """Steps that reach into no other of the assistant's turns, as `split_response` has them."""
+    """Steps that never cross the assistant's turns, as in `split_response`."""
     if not response.given:
         return list(spans)
     begins, ends = zip(*response.given, strict=True)
-    # The last span that conditions and begins before a step does.
+    # The last conditioning span that begins before a step.
     before = ((start, bisect_left(begins, start) - 1) for start, _ in spans)
     starts = {start for start, number in before if number < 0 or start > ends[number]}
     return cut_at(response.text, starts | set(begins))
@@ -160,7 +160,7 @@ def _split_each(pool: Pool, split: Callable[[Response], list[Span]]) -> Mapping[
 
 
 class _SpooledSteps(Mapping[str, list[Span]]):
-    """The steps of a pool that is larger than memory, each response's when they are asked for."""
+    """The steps of a pool that is larger than memory; each response's steps are made on request."""
 
     def __init__(self, pool: Pool, split: Callable[[Response], list[Span]]) -> None:
         self._responses, self._split = pool.responses, split
@@ -177,14 +177,14 @@ class _SpooledSteps(Mapping[str, list[Span]]):
 
 
 def _places(pool: Pool) -> dict[str, int]:
-    """Where each response stands in the pool."""
+    """The place of each response in the pool."""
     return {facts[0]: place for place, facts in enumerate(response_facts(pool.responses))}
 
 
 def chunk_tokens(text: str, offsets: Sequence[Span], size: int) -> list[Span]:
     """Cut a text before every ``size``-th token, by the tokens' character spans.
 
-    A character that several tokens make up stays whole; the step that it falls into is longer.
+    A character made of several tokens stays whole; its step is then longer.
     """
     return cut_at(text, [start for start, _ in offsets[size::size]])
 
@@ -225,7 +225,7 @@ def write_steps(
 ) -> int:
     """Write steps as JSONL: ``prompt_id``, ``response_id``, ``teacher``, ``steps``; count them.
 
-    ``fallbacks`` says by response id why its steps are sentences, for the field ``fallback``.
+    ``fallbacks`` gives by response id why its steps are sentences, for the field ``fallback``.
     """
     num_steps = 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -245,14 +245,14 @@ def write_steps(
 
 
 def count_reasons(fallbacks: Mapping[str, str]) -> dict[str, int]:
-    """How often steps had to be sentences for which reason, the most frequent first."""
+    """Reasons why steps had to be sentences, with counts, most frequent first."""
     # Shares in brackets differ from response to response.
     kinds = Counter(reason.partition(" (")[0] for reason in fallbacks.values())
     return dict(kinds.most_common())
 
 
 def _check_steps(pool: Pool, steps: Steps) -> dict[str, list[Span]]:
-    """Given steps as plain lists, if they are exactly those of the pool's responses."""
+    """Given steps as plain lists, if they match the pool's responses exactly."""
     places = _places(pool)
     if unmatched := places.keys() ^ steps.keys():
         name = min(unmatched, key=str)

@@ -1,4 +1,4 @@
-"""What the steps of a pool look like before anything is scored: how many, how long, what script."""
+"""The steps of a pool before anything is scored: their number, length and script."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lalp.pools.pool import Pool
 from lalp.steps.regions import WORDS
 from lalp.steps.splitters import split_response
 
-# A thousand take seconds, all responses of a large pool many minutes.
+# A thousand responses take seconds, all of a large pool many minutes.
 _MOST_RESPONSES = 1000
-# Of fewer letters, a script is that of a name or a quoted word.
+# With fewer letters, a script belongs to a name or a quoted word.
 _LEAST_SHARE = 0.1
 
 
 def step_summary(pool: Pool) -> dict[str, Any]:
     """How the responses of a pool fall into sentences, as plain values for JSON.
 
-    Of a large pool 1,000 responses are looked at, drawn at random but always the same.
+    In a large pool it looks at 1,000 responses, drawn at random but always the same.
     ``unknown_scripts`` counts responses with at least a tenth of their letters in a script whose
-    sentences `lalp.steps.sentences` does not know: there, only lines are steps.
+    sentences `lalp.steps.sentences` does not know: their steps are lines only.
 
     Example:
         >>> from lalp import load_pool
@@ -54,14 +54,14 @@ def step_summary(pool: Pool) -> dict[str, Any]:
 
 
 def _quantiles(values: Sequence[int]) -> dict[str, int]:
-    """Values that occur: the least, the most, and between which 9 in 10 lie."""
+    """Observed values: the least, the largest, and the range of 9 in 10."""
     shares = {"min": 0, "p5": 0.05, "median": 0.5, "p95": 0.95, "max": 1}
     found = np.quantile(values, list(shares.values()), method="inverted_cdf") if values else ()
     return dict(zip(shares, map(int, found), strict=False))
 
 
 def unknown_scripts(text: str) -> list[str]:
-    """Scripts of a text's letters, a tenth of them at least, in which no sentence end is known.
+    """Scripts of at least a tenth of a text's letters for which no sentence end is known.
 
     Example:
         >>> unknown_scripts("So x = 5."), unknown_scripts("ดังนั้น x = 5")

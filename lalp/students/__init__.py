@@ -1,1 +1,1 @@
-"""Students: models, tokenizers, and how a prompt and a response become tokens."""
+"""Students: models, tokenizers, and the tokens of a prompt and a response."""

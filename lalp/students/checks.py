@@ -1,4 +1,4 @@
-"""What is refused when a student's weights have been read: scores of it would be wrong."""
+"""Checks of a student after its weights are read: a failed one would mean wrong scores."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from transformers import PreTrainedModel
 
 from lalp.errors import InputError
 
-# Tokens whose predictions are compared, and as many behind them. Few, for the length of a text may
-# change positions (longrope) in a student that is read exactly.
+# Tokens whose predictions are compared, and as many after them. They are few, because the length of
+# a text may change positions (longrope) in a student that is read exactly.
 _TOKENS = 4
-# By what share of their spread predictions may move when later tokens change, and when none follow:
-# passes of unlike length round in unlike ways, and on a GPU also coarsely in float32. In half
-# precision, rounding sends some tokens of a mixture of experts to other experts (0.2 was seen).
-# What sees later tokens moves by 0.5 and more; by 0.01, while its weights are random and small.
+# The share of their spread by which predictions may move when later tokens change, and when none
+# follow. Passes of different lengths round differently, and on a GPU coarsely even in float32. In
+# half precision, rounding sends some tokens of a mixture of experts to others (0.2 was seen). What
+# sees later tokens moves by 0.5 and more; by 0.01 if its weights are random and small.
 _FULL, _HALF = (1e-3, 0.02), (0.1, 0.4)
-# Masks and frequencies, which old versions of transformers wrote and every model computes anew.
+# Masks and frequencies: old versions of transformers wrote them; every model computes them.
 _COMPUTED = (
     ".attn.bias", ".attention.bias", "masked_bias", "causal_mask", "inv_freq", "position_ids",
 )  # fmt: skip
@@ -39,7 +39,7 @@ def check_causal(model: PreTrainedModel, name: str) -> None:
     )
     spread = (first - first.mean(-1, keepdim=True)).norm()
     same, shorter = _FULL if model.dtype in (torch.float32, torch.float64) else _HALF
-    # Comparisons are false where logits are not finite: the scores say that themselves.
+    # Comparisons are false if logits are not finite; the scores report that themselves.
     if (first - changed).norm() > same * spread:
         what, advice = "later tokens", "use it as a decoder, without bidirectional attention"
     elif (first - alone).norm() > shorter * spread:
@@ -52,9 +52,9 @@ def check_causal(model: PreTrainedModel, name: str) -> None:
 
 @torch.inference_mode()
 def check_positions(model: PreTrainedModel, name: str) -> None:
-    """InputError if a model counts positions from another number than 0, as RoBERTa does.
+    """InputError if a model counts positions from a number other than 0, as RoBERTa does.
 
-    Rows that continue a prompt are told their positions.
+    Rows that continue a prompt receive their positions.
     """
     if "position_ids" not in inspect.signature(model.forward).parameters:
         return
@@ -70,7 +70,7 @@ def check_positions(model: PreTrainedModel, name: str) -> None:
 
 
 def _probe(model: PreTrainedModel) -> Int[Tensor, "pos"]:
-    """Token ids away from both ends of the vocabulary, where special tokens are."""
+    """Token ids away from both ends of the vocabulary, because special tokens are there."""
     vocab = model.get_input_embeddings().weight.shape[0]
     return (vocab // 4 + 7 * torch.arange(2 * _TOKENS, device=model.device)) % vocab
 
@@ -78,7 +78,7 @@ def _probe(model: PreTrainedModel) -> Int[Tensor, "pos"]:
 def check_weights(model: PreTrainedModel, found: dict[str, Any], name: str) -> None:
     """InputError if a model's files lack weights, or hold more layers than it has.
 
-    ``found`` is what transformers says of the files (``output_loading_info``); it goes on with
+    ``found`` is transformers' report on the files (``output_loading_info``); it would continue with
     random weights.
     """
     if found["missing_keys"]:
@@ -90,17 +90,17 @@ def check_weights(model: PreTrainedModel, found: dict[str, Any], name: str) -> N
 
 
 def check_layers(model: PreTrainedModel, unexpected: Collection[str], name: str) -> None:
-    """InputError if ``unexpected``, weights left over in the files, belong to the model's layers.
+    """InputError if ``unexpected`` (weights left over in the files) belong to the model's layers.
 
     Weights of other parts may be left over: a vision tower, a pooler, or layers that predict
-    several tokens ahead, which the configuration counts.
+    several tokens ahead (the configuration counts them).
     """
     lists = {path: part for path, part in model.named_modules() if isinstance(part, nn.ModuleList)}
     ahead = getattr(model.config, "num_nextn_predict_layers", None) or 0
     for weight in sorted(unexpected):
         for number in re.finditer(r"(?<=\.)\d+(?=\.)", weight):
             path = weight[: number.start() - 1]
-            # Files of a model without its head leave out the prefix.
+            # Files of a model without its head omit the prefix.
             layers = lists.get(path) or lists.get(f"{model.base_model_prefix}.{path}")
             if not layers or weight.endswith(_COMPUTED):
                 continue

@@ -1,7 +1,7 @@
-"""Sentence embeddings: load an embedder, embed texts, and keep what was embedded.
+"""Sentence embeddings: load an embedder, embed texts, and keep the embeddings.
 
-Vectors have unit length, so that a product of two is their cosine. An embedder reads the first few
-hundred tokens of a text and silently drops the rest; ``chunk_mean`` embeds such a text by pieces
+Vectors have unit length, so the product of two is their cosine. An embedder reads the first few
+hundred tokens of a text and silently drops the rest; ``chunk_mean`` embeds such a text in pieces
 that together hold all of it.
 """
 
@@ -24,7 +24,7 @@ from lalp.errors import InputError, reason
 from lalp.files import atomic_path, cache_dir, check_file, digest, fingerprint
 from lalp.students.loading import find_folder, folder_digest, unreadable
 
-# Imported where it is needed: it takes seconds, and what is kept on disk does without it.
+# Imported when needed: it takes seconds, and kept embeddings do not need it.
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
@@ -35,20 +35,20 @@ _ADVICE = f"Give {PACKAGED_EMBEDDER}, a folder, or a sentence-transformers id on
 
 # Files that decide what an embedder does.
 _CONTENT = {".json", ".safetensors", ".bin", ".model", ".txt"}
-# The same texts may get other vectors from other code: part of the key of kept embeddings.
+# Part of the key of kept embeddings, because other code may give other vectors.
 _CODE = fingerprint("students.embedder", "students.loading")
-# Padded tokens of one forward pass on a CPU: enough to fill it, little enough for its caches.
+# Padded tokens of one forward pass on a CPU: enough to use it fully, few enough for its caches.
 _BATCH_TOKENS = 4096
-# Tokens of whole texts: without special tokens, and without a warning about their length.
+# Tokens of whole texts, without special tokens and without a warning about length.
 _WHOLE = {"add_special_tokens": False, "verbose": False}
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Texts as vectors of unit length (float32), and how long the texts are for the embedder.
+    """Texts as vectors of unit length (float32), and their lengths for the embedder.
 
-    Tokens are counted without special ones: ``num_tokens`` of each whole text, ``limit`` of a text
-    that the embedder reads at most.
+    Tokens are counted without special ones: ``num_tokens`` for each whole text; ``limit`` is the
+    most that the embedder reads.
     """
 
     vectors: Float[np.ndarray, "texts dim"]
@@ -57,7 +57,7 @@ class Embedded:
 
 
 def load_embedder(name: str = PACKAGED_EMBEDDER) -> SentenceTransformer:
-    """Load a sentence embedder, on a GPU where there is one; code that comes with it never runs.
+    """Load a sentence embedder, on a GPU if there is one; code that comes with it never runs.
 
     ``name`` is ``all-minilm-l6-v2`` (packaged), a folder, or a sentence-transformers hub id;
     anything else is an `InputError`.
@@ -73,25 +73,25 @@ def load_embedder(name: str = PACKAGED_EMBEDDER) -> SentenceTransformer:
 
 
 def _check_weights(embedder: SentenceTransformer) -> None:
-    """InputError if the files lack weights: transformers would go on with random ones."""
+    """InputError if the files lack weights, because transformers would use random ones."""
     from transformers import AutoModel
 
     body = getattr(embedder[0], "auto_model", None)
     if body is None:  # a table of words, for example
         return
     _, found = AutoModel.from_pretrained(body.name_or_path, output_loading_info=True)
-    # Vectors are means of hidden states; many files leave out the layer behind them.
+    # Vectors are means of hidden states; many files omit the layer after them.
     if missing := [key for key in found["missing_keys"] if not key.startswith("pooler.")]:
         raise InputError(f"its files lack the weights {min(missing)}")
 
 
 def _locate(name: str) -> str:
-    """Folder or hub id to load ``name`` from; a path where no embedder is is refused."""
+    """Folder or hub id to load ``name`` from; a path without an embedder is refused."""
     if name == PACKAGED_EMBEDDER:
         return str(embedder_path())
     folder = find_folder("embedder", name)
     if folder and not (folder / "modules.json").is_file():
-        # The library would make an embedder of any model by taking means, with a warning only.
+        # The library would turn any model into an embedder by taking means, with only a warning.
         why = "holds no modules.json, so it is no sentence-transformers model"
         advice = "give one that SentenceTransformer.save wrote"
         raise InputError(f"embedder {name!r}: the folder {why}: {advice}")
@@ -99,7 +99,7 @@ def _locate(name: str) -> str:
 
 
 def embedder_revision(name: str) -> str:
-    """What tells this embedder from any other: a hub commit, or a sha256 over a folder's files."""
+    """The identity of this embedder: a hub commit, or a sha256 over a folder's files."""
     source = Path(_locate(name))
     if source.is_dir():
         return folder_digest(source, _CONTENT, deep=True)
@@ -114,9 +114,9 @@ def embed_texts(
 ) -> Float[np.ndarray, "texts dim"]:
     """Embed texts as float32 vectors of unit length, in the order of ``texts``.
 
-    With ``chunk_mean`` a text that is longer than the embedder's input is embedded by pieces of
-    about equal length, and gets the mean of their vectors, weighted by their tokens. Without it,
-    what exceeds the input is dropped.
+    With ``chunk_mean``, a text longer than the embedder's input is embedded in pieces of about
+    equal length, and gets the mean of their vectors, weighted by their tokens. Without it, text
+    beyond the input is dropped.
     """
     if not len(texts):
         return np.zeros((0, embedder.get_embedding_dimension()), dtype=np.float32)
@@ -143,12 +143,12 @@ def cut_pieces(embedder: SentenceTransformer, text: str) -> list[str]:
         end = border = start + math.ceil(left / math.ceil(left / limit))
         while border > start and words[border] == words[border - 1]:
             border -= 1
-        # A word longer than a piece is cut within.
+        # A word longer than a piece is cut inside.
         start = border if border > start else end
         cuts.add(encoded["offset_mapping"][start][0])
-    if len(cuts) <= 2:  # also one character of more tokens than the input holds
+    if len(cuts) <= 2:  # even one character with more tokens than the input holds
         return [text]
-    # A piece on its own may have a few tokens more than within the text: hence once more.
+    # A separate piece may have a few tokens more than inside the text, so check again.
     return [piece for a, b in pairwise(sorted(cuts)) for piece in cut_pieces(embedder, text[a:b])]
 
 
@@ -160,14 +160,14 @@ def normalize_rows(vectors: Float[np.ndarray, "rows dim"]) -> Float[np.ndarray, 
 
 
 def count_tokens(embedder: SentenceTransformer, texts: Sequence[str]) -> Int[np.ndarray, "texts"]:
-    """Tokens of each whole text, without special tokens, however many the embedder would read."""
+    """Tokens of each whole text, without special tokens, even beyond the embedder's input."""
     # The tokenizer refuses an empty list.
     ids = embedder.tokenizer(list(texts), **_WHOLE)["input_ids"] if len(texts) else []
     return np.array([len(each) for each in ids], dtype=np.int64)
 
 
 def input_limit(embedder: SentenceTransformer) -> int:
-    """Tokens of a text that the embedder reads at most, without special tokens and its prompt."""
+    """Most tokens of a text that the embedder reads, without special tokens and its prompt."""
     limit = embedder.max_seq_length
     if limit is None:
         return int(np.iinfo(np.int64).max)
@@ -179,12 +179,12 @@ def input_limit(embedder: SentenceTransformer) -> int:
 def load_embeddings(
     name: str, texts: Sequence[str], *, chunk_mean: bool = False, folder: Path | None = None
 ) -> Embedded:
-    """Embed texts as `embed_texts` does, or read from ``folder`` what was embedded before.
+    """Embed texts like `embed_texts`, or read earlier embeddings from ``folder``.
 
-    ``name`` is that of `load_embedder`, which is called only where something is left to embed;
-    ``folder`` is ``embeddings`` of `cache_dir` if not given.
+    ``name`` is that of `load_embedder`, which is called only if texts are left to embed; ``folder``
+    is ``embeddings`` in `cache_dir` by default.
     """
-    # The texts' order is part of the key, so that nothing needs to be looked up one by one.
+    # The texts' order is part of the key, so no text is looked up alone.
     key = digest([_CODE, embedder_revision(name), chunk_mean, list(texts)], length=32)
     path = (folder or cache_dir() / "embeddings") / f"{key}.npz"
     try:
@@ -210,12 +210,12 @@ def load_embeddings(
 def _embed_in_batches(
     embedder: SentenceTransformer, texts: Sequence[str], lengths: Int[np.ndarray, "texts"]
 ) -> Float[np.ndarray, "texts dim"]:
-    """Embed texts in batches of about equal lengths, so that padding adds little."""
+    """Embed texts in batches of about equal lengths, so padding adds little."""
     vectors = np.zeros((len(texts), embedder.get_embedding_dimension()), dtype=np.float32)
-    # A GPU has more to do at once than the caches of a CPU hold.
+    # A GPU can process more at once than a CPU's caches hold.
     budget = _BATCH_TOKENS if embedder.device.type == "cpu" else 16 * _BATCH_TOKENS
     sizes = np.minimum(lengths, input_limit(embedder)) + 2  # special tokens: two at least
-    # Longest first: what needs most memory fails at once, not at the end.
+    # Longest first, so a lack of memory shows at once, not at the end.
     order = np.argsort(-sizes, kind="stable")
     while len(order):
         rows, order = np.split(order, [max(budget // int(sizes[order[0]]), 1)])

@@ -1,7 +1,7 @@
 """From texts to tokens: render a prompt, encode it with a response, assign tokens to steps.
 
-Here alone prompt and response meet: scoring, training, sampling and export take their tokens, or
-the part of the response that counts, from `encode` and `own_span`.
+Prompt and response meet only here: scoring, training, sampling and export take their tokens, or the
+response's own part, from `encode` and `own_span`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from lalp.students.templates import apply_template
 
 Span = tuple[int, int]
 
-# The end of a prompt that opens a thought, perhaps to close it at once: <think>, [THINK], ...
+# The end of a prompt that opens a thought, and perhaps closes it at once: <think>, [THINK], ...
 TAG = r"[<\[◁]\|?(?!end)[\w:]*think\w*\|?[>\]▷]"
 CLOSING_TAG = r"[<\[◁](?:/|\|end_)[\w:]*think\w*\|?[>\]▷]"
 _THOUGHT = re.compile(rf"({TAG})(?:\s*({CLOSING_TAG}))?(\s*)\Z", re.IGNORECASE)
 
-_ANSWER = "end-of-turn-is-next"  # stands for an assistant's message
+_ANSWER = "end-of-turn-is-next"  # placeholder for an assistant's message
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,17 @@ class Encoded:
 
     prompt_ids: tuple[int, ...]  # chat template with the generation prompt added
     response_ids: tuple[int, ...]  # the response's own tokens, no end-of-turn token
-    # Character span of each response token in the response text; of a byte-level tokenizer
-    # without gaps, though it may trim its spans.
+    # Character span of each response token in the response text; for a byte-level tokenizer they
+    # have no gaps, though it may trim its spans.
     offsets: tuple[Span, ...]
-    lost: str = ""  # why the tokens do not say what the response says; empty where they do
+    lost: str = ""  # why the tokens differ from the response; empty if they do not
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
-    """The text before the response: chat template, tools that it offers, generation prompt added.
+    """The text before the response: chat template with tools, and the generation prompt.
 
-    A tokenizer without a chat template (a base model) gets the messages' texts, each followed by
-    a blank line. A template that refuses the prompt, for example its system message, is an
-    `InputError`.
+    A tokenizer without a chat template (a base model) gets the messages' texts, each followed by a
+    blank line. InputError if a template refuses the prompt, for example its system message.
     """
     messages = [asdict(message) for message in prompt.messages]
     if tokenizer.chat_template:
@@ -68,7 +67,7 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
 
 
 def opened_thought(prompt_text: str) -> str:
-    r"""The tag, with the space behind it, by which a prompt opens the response's thought.
+    r"""The tag (with the space after it) with which a prompt opens the response's thought.
 
     Example:
         >>> opened_thought("<|assistant|><think>\n"), opened_thought("<think></think>")
@@ -79,10 +78,10 @@ def opened_thought(prompt_text: str) -> str:
 
 
 def own_span(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) -> Span:
-    """The part of a response that its own tokens stand for, as a character span.
+    """The part of a response with its own tokens, as a character span.
 
-    What the chat template writes is left out. At the beginning, that is a tag that opens the
-    thought where the prompt ends in it already. At the end, that is the end of the turn.
+    The template's text is left out. At the start, that is a tag that opens the thought, if the
+    prompt already ends in it. At the end, it is the end of the turn.
     """
     begin, found = 0, _THOUGHT.search(prompt_text)
     if found:
@@ -95,20 +94,20 @@ def own_span(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str
 
 
 def _num_shared(one: str, other: str) -> int:
-    """How many characters two texts begin with alike."""
+    """The number of equal characters at the start of two texts."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) -> Encoded:
-    """Tokenize prompt and response in one go, so that no window sees another tokenization.
+    """Tokenize prompt and response together, so every window sees the same tokens.
 
-    A token belongs to the response if its first non-space character does. Text in the response
-    that spells out a control token is read as that token, as trainers do. What `own_span` leaves
+    A token belongs to the response if its first non-space character does. Text in the response that
+    spells out a control token is read as that token, as trainers do. Text that `own_span` leaves
     out has no tokens. A base model's prompt begins with its beginning-of-sequence token, if the
-    tokenizer uses one. An empty response gives the tokens to sample behind: those that the prompt
-    has before a response that begins with a letter, as most do, where white space at its end would
-    be other tokens alone.
+    tokenizer uses one. An empty response gives the tokens to sample after: those of the prompt
+    before a response that begins with a letter, like most. White space at the prompt's end alone
+    would give other tokens.
 
     Raises:
         InputError: If the tokenizer fails on the text.
@@ -117,13 +116,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) 
     begin, end = own_span(tokenizer, prompt_text, response)
     text, boundary = prompt_text + response[begin:end], len(prompt_text)
     is_asked = boundary == len(text) and prompt_text[-1:].isspace()
-    # Not verbose: whether a text exceeds the student's positions is for scoring to say.
+    # Not verbose: scoring reports whether a text exceeds the student's positions.
     options = {"add_special_tokens": False, "return_offsets_mapping": True, "verbose": False}
     try:
         tokens = tokenizer(text, **options)
         if is_asked:
             tokens = _before_letter(tokenizer(f"{text}a", **options), boundary) or tokens
-    except Exception as error:  # its libraries raise anything on a character without a token
+    except Exception as error:  # its libraries may raise anything on a character without a token
         piece, why = repr(response[:40]), f"the student's tokenizer fails on it ({error})"
         raise InputError(f"response {piece}...: {why}: take another student") from error
     offsets, lost = _close_gaps(text, tokens["offset_mapping"], control.is_byte_level)
@@ -155,7 +154,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt_text: str, response: str) 
 
 
 def _before_letter(tokens: Mapping[str, Any], boundary: int) -> dict[str, Any] | None:
-    """The tokens of a text before the letter behind it; None if one token holds parts of both."""
+    """The tokens of a text before a following letter; None if one token holds parts of both."""
     spans = tokens["offset_mapping"]
     if not spans or spans[-1] != (boundary, boundary + 1):
         return None
@@ -165,10 +164,10 @@ def _before_letter(tokens: Mapping[str, Any], boundary: int) -> dict[str, Any] |
 def _close_gaps(
     text: str, offsets: Sequence[Span], is_byte_level: bool
 ) -> tuple[list[Span], list[int]]:
-    """The tokens' spans, and where characters that are no white space are in none of them.
+    """The tokens' spans, and the places of visible characters that are in none of them.
 
-    Byte-level tokenizers read all white space, and may trim it off their spans: that of a token of
-    spaces is then empty. Here such spans have it back.
+    Byte-level tokenizers read all white space, but may trim it from their spans, so the span of a
+    token of spaces may be empty. This function restores it.
     """
     spans, lost, place = [], [], 0
     for start, end in offsets:
@@ -196,8 +195,8 @@ def _why_lost(pieces: Sequence[str]) -> str:
 def assign_steps(text: str, offsets: Sequence[Span], steps: Sequence[Span]) -> list[Span]:
     """Token span of each step: a token belongs to the step of its first non-space character.
 
-    The spans partition the tokens, if there is a step at all; a step that no token begins in has
-    an empty span.
+    The spans partition the tokens if there is a step; a step in which no token begins has an empty
+    span.
 
     Example:
         >>> assign_steps("Add. Then x", [(0, 3), (3, 4), (4, 9), (9, 11)], [(0, 5), (5, 11)])
@@ -215,20 +214,20 @@ def assign_steps(text: str, offsets: Sequence[Span], steps: Sequence[Span]) -> l
 
 
 def given_tokens(encoded: Encoded, response: Response) -> Int[np.ndarray, " given"]:
-    """Places of the response's tokens that condition alone: what stands between its turns.
+    """Places of response tokens that are only context: the text between its turns.
 
-    A token belongs where its first character stands that is no white space.
+    A token belongs to the place of its first character that is not white space.
     """
     if not response.given:
         return np.empty(0, dtype=np.int64)
     starts = [first_character(response.text, *span) for span in encoded.offsets]
     begins, ends = np.array(response.given).T
-    number = np.searchsorted(begins, starts, side="right") - 1  # of the last one that has begun
+    number = np.searchsorted(begins, starts, side="right") - 1  # of the last span that has begun
     return np.flatnonzero((number >= 0) & (starts < ends[number]))
 
 
 def first_character(text: str, start: int, end: int) -> int:
-    """Where a token's first character stands that is no white space; ``start`` if it has none."""
+    """Place of a token's first character that is not white space; ``start`` if there is none."""
     piece = text[start:end]
     return start + (len(piece) - len(piece.lstrip()) if piece.strip() else 0)
 
@@ -236,12 +235,12 @@ def first_character(text: str, start: int, end: int) -> int:
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The tokens that the chat template puts after an assistant's message.
 
-    A tokenizer without a template, or whose template puts nothing there, ends with its
-    end-of-sequence token; one that has none either is an `InputError`.
+    Without a template, or if the template puts nothing there, this is the end-of-sequence token;
+    InputError if the tokenizer has none.
     """
     suffix = around_answer(tokenizer)[1]
     if suffix.strip():
-        # Behind a word, for some tokenizers put a space in front of every text.
+        # After a word, because some tokenizers put a space before every text.
         word, whole = (
             tokenizer(text, add_special_tokens=False)["input_ids"]
             for text in (_ANSWER, _ANSWER + suffix)
@@ -268,7 +267,7 @@ def stop_token_ids(
     except InputError:
         suffix = ""  # the model may still stop by its own tokens
     first = tokenizer(suffix, add_special_tokens=False)["input_ids"][:1]
-    # A template that writes plain text behind a message names no token to stop at.
+    # A template that writes plain text after a message names no stop token.
     found += [token for token in first if token in tokenizer.added_tokens_decoder]
     found = [token for token in found if token is not None]
     if wrong := [token for token in found if not isinstance(token, int)]:
@@ -278,7 +277,7 @@ def stop_token_ids(
 
 
 def around_answer(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """What the chat template writes before and behind an assistant's message; else nothing."""
+    """The chat template's text before and after an assistant's message; else nothing."""
     if not tokenizer.chat_template:
         return "", ""
     chat = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": _ANSWER}]
@@ -292,7 +291,7 @@ def around_answer(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
 
 
 def without_end(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """A text without what the chat template ends a turn with: that, or another control token."""
+    """A text without the chat template's end of a turn, or another control token there."""
     ending = around_answer(tokenizer)[1]
     if ending and text.endswith(ending):
         return text.removesuffix(ending)
@@ -305,18 +304,18 @@ def without_end(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
 
 @dataclass(frozen=True)
 class _Control:
-    """A tokenizer's tokens that are no text."""
+    """A tokenizer's tokens that are not text."""
 
-    begins: tuple[int, ...]  # what a base model's input begins with
+    begins: tuple[int, ...]  # start of a base model's input
     ends: re.Pattern[str]  # the end of a turn, at the end of a response
     spelled: re.Pattern[str]  # any control token
-    unknown: dict[int, str]  # the token that stands for whatever the vocabulary lacks
+    unknown: dict[int, str]  # the token for anything that the vocabulary lacks
     is_byte_level: bool
     missing_bytes: frozenset[int]  # of a byte-level tokenizer
 
 
 def _control_of(tokenizer: PreTrainedTokenizerBase) -> _Control:
-    # A tokenizer may be changed: what is read here is kept under all that it is read from.
+    # A tokenizer may be changed, so the result is kept under all its inputs.
     names = tokenizer.eos_token, tokenizer.bos_token, tokenizer.unk_token
     return _read_control(tokenizer, str(tokenizer.chat_template or ""), names, len(tokenizer))
 
@@ -326,7 +325,7 @@ def _read_control(
     tokenizer: PreTrainedTokenizerBase, template: str, names: tuple[str | None, ...], size: int
 ) -> _Control:
     backend, vocab = tokenizer.backend_tokenizer, tokenizer.get_vocab()
-    # Whether a tokenizer adds the token is no setting that all kinds share, so one text is tried.
+    # No shared setting says whether a tokenizer adds the token, so one text is tried.
     start = []
     if not template and tokenizer.bos_token_id is not None:
         with suppress(Exception):  # a closed vocabulary may refuse the text
@@ -338,7 +337,7 @@ def _read_control(
         suffix = ""
     ends = [t for t in special if t == tokenizer.eos_token or (t and suffix.startswith(t))]
     unknown = {tokenizer.unk_token, getattr(backend.model, "unk_token", None)} - {None}
-    if not unknown and type(backend.model).__name__ == "Unigram":  # names it in its file alone
+    if not unknown and type(backend.model).__name__ == "Unigram":  # names it only in its file
         unknown_id = json.loads(backend.to_str())["model"]["unk_id"]
         unknown |= {backend.id_to_token(unknown_id)} if unknown_id is not None else set()
     is_byte_level = "ByteLevel" in f"{backend.pre_tokenizer} {backend.normalizer}"
@@ -362,7 +361,7 @@ def _any_of(texts: Sequence[str]) -> str:
 def control_token_note(
     tokenizer: PreTrainedTokenizerBase, responses: Sequence[Response]
 ) -> str | None:
-    """What to tell a user whose responses spell out the student's control tokens."""
+    """The message for a user whose responses spell out the student's control tokens."""
     spelled = _control_of(tokenizer).spelled
     found = {r.response_id: match[0] for r in responses if (match := spelled.search(r.text))}
     if not found:
@@ -380,9 +379,9 @@ _PROBE = "Then  x² = 3;\n\n\t- É ﬁ e\u0301 我们 🙂 <end"
 
 
 def tokenizer_notes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """What a user should know of a tokenizer: texts that it cannot read, and a template's quirks.
+    """Notes for a user on a tokenizer: texts that it cannot read, and a template's quirks.
 
-    A vocabulary of whole words is not tried: it is closed by intent, and only responses tell.
+    A vocabulary of whole words is not tried: it is closed on purpose, and only responses tell.
     """
     notes = []
     if type(tokenizer.backend_tokenizer.model).__name__ != "WordLevel":
@@ -390,7 +389,7 @@ def tokenizer_notes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
         try:
             lost, ids = encode(tokenizer, "", _PROBE).lost, tokenizer(_PROBE, **plain).input_ids
             read = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-        except Exception:  # its libraries raise anything
+        except Exception:  # its libraries may raise anything
             lost, read = "the student's tokenizer fails on some characters", _PROBE
         if lost:
             notes.append(f"{lost}: responses with characters like these get no score")
@@ -403,7 +402,7 @@ def tokenizer_notes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     try:
         before, _ = around_answer(tokenizer)
         asked = render_prompt(tokenizer, Prompt("probe", (Message("user", "Hello"),)))
-    except Exception:  # templates raise anything; whoever needs this one says so
+    except Exception:  # templates may raise anything; code that needs this one reports it
         return notes
     if before and before != asked:
         same = _num_shared(before, asked)

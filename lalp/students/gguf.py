@@ -27,7 +27,7 @@ ADVICE = (
     "hub"
 )
 
-# Raise it when the conversion from GGUF changes, so that older conversions are not read any more.
+# Increase it when the conversion from GGUF changes, so that older conversions are ignored.
 _CONVERSION_VERSION = 2
 
 
@@ -49,9 +49,9 @@ def convert_gguf(gguf: Path) -> Path:
 
 
 def converted_folder(gguf: Path) -> Path:
-    """Where `convert_gguf` keeps what it makes of a GGUF file, whose header is checked."""
+    """Where `convert_gguf` keeps its result for a GGUF file; the file's header is checked."""
     with unreadable("student", str(gguf), ADVICE):
-        check_file(gguf)  # before all of it is read
+        check_file(gguf)  # before the whole file is read
         check_gguf(gguf, MOST_LAYERS)
     name = f"{gguf.stem}-{file_digest(gguf)[:12]}-v{_CONVERSION_VERSION}"
     return cache_dir() / "students" / name
@@ -60,7 +60,7 @@ def converted_folder(gguf: Path) -> Path:
 def read_gguf_header(gguf: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     """Configuration and tokenizer of a GGUF file, for plans: no weights are read."""
     config = AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    # transformers parses the header once more, for ten seconds, to find out what is known by now.
+    # transformers parses the header again, for ten seconds, to find facts that are already known.
     is_known = TOKENIZER_MAPPING_NAMES.get(config.model_type) is not None
     return config, _read_tokenizer(gguf, config.model_type if is_known else None)
 
@@ -84,7 +84,7 @@ def _write_safetensors(gguf: Path, folder: Path) -> None:
         quantized, found = AutoModelForCausalLM.from_pretrained(**source, **options)
     check_weights(quantized, found, str(gguf))
     config = quantized.config
-    # The weights are plain floats by now; transformers refuses to save what still says otherwise.
+    # The weights are plain floats now; transformers refuses to save a model that says otherwise.
     del config.quantization_config
     config._name_or_path = gguf.stem
     with torch.device("meta"):

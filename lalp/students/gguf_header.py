@@ -1,6 +1,6 @@
-"""Whether a GGUF file's header can be believed: every count and place lies within the file.
+"""Whether a GGUF file's header can be trusted: every count and place is within the file.
 
-The readers of libraries trust it, and loop or allocate for as long as it says.
+Library readers trust it, and loop or allocate as much as it says.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from gguf import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType
 
 from lalp.errors import InputError
 
-# Bytes of a value, by the number of its type; texts and arrays tell theirs.
+# Bytes of a value, by the number of its type; texts and arrays state their own.
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _TEXT, _ARRAY = 8, 9
-_DEEPEST = 4  # arrays in arrays; files in use have none
+_DEEPEST = 4  # arrays in arrays; real files have none
 _MOST_DIMENSIONS = 4  # ggml's own
-# At least: a key has a length, a type and a value; a tensor two lengths, a type and a place.
+# Lower bounds: a key has a length, a type and a value; a tensor two lengths, a type and a place.
 _KEY_BYTES, _TENSOR_BYTES = 13, 24
 
 
 @dataclass
 class _Header:
-    """A file's bytes and the place that is read next."""
+    """A file's bytes and the next place to read."""
 
     data: mmap.mmap
     place: int = 0
@@ -78,9 +78,9 @@ class _Header:
 
 
 def check_gguf(path: Path, most_layers: int) -> None:
-    """Refuse a GGUF file whose header is damaged or made to harm; InputError says how.
+    """Refuse a GGUF file whose header is damaged or malicious; InputError says how.
 
-    Read are the counts, the lengths and the tensors' places, not the weights.
+    It reads the counts, the lengths and the tensors' places, not the weights.
     """
     with path.open("rb") as file:
         if not path.stat().st_size:
@@ -116,7 +116,7 @@ def _check(header: _Header, most_layers: int) -> None:
 
 
 def _tensor(header: _Header) -> tuple[int, int, str]:
-    """Where a tensor's bytes begin and end behind the header, and its name."""
+    """Start and end of a tensor's bytes after the header, and its name."""
     name = ascii(header.text().decode("utf-8", "replace"))
     if (dimensions := header.number("<I")) > _MOST_DIMENSIONS:
         raise InputError(f"its tensor {name} has {dimensions:,} dimensions")

@@ -22,8 +22,8 @@ def project(
 ) -> Float[Tensor, "n outputs"]:
     """``torch.nn.functional.linear``, without a gradient.
 
-    torch leaves float32 products on a CPU to its BLAS library. oneDNN, which it also holds, needs a
-    tenth less time for them on AMD's CPUs, and no more on Intel's.
+    torch leaves float32 products on a CPU to its BLAS library. oneDNN is also part of torch; it
+    needs a tenth less time for them on AMD's CPUs, and no more on Intel's.
     """
     if _is_onednns(states):
         return torch.ops.mkldnn._linear_pointwise(states, weight, bias, "none", [], "")
@@ -35,16 +35,16 @@ def _is_onednns(states: Tensor) -> bool:
     return _HAS_ONEDNN and states.device.type == "cpu" and states.dtype == torch.float32
 
 
-# A product's rows and columns are filled up to a multiple of this.
+# A product's rows and columns are padded to a multiple of this.
 _SIDE = 64
 
 
 def spare_rows(count: int) -> int:
     """Rows to add to a product of ``count`` rows, so that products have few different shapes.
 
-    oneDNN compiles a kernel for each new shape and keeps it: half a megabyte, ten milliseconds. Of
-    a large pool every number of tokens comes up. More rows change no number, but a single row is
-    multiplied in another way: it stays alone.
+    oneDNN compiles a kernel for each new shape and keeps it: half a megabyte, ten milliseconds. A
+    large pool has every number of tokens. More rows change no number, but a single row is
+    multiplied in another way, so it stays alone.
 
     Example:
         >>> [spare_rows(count) for count in (0, 1, 2, 64, 65)]
@@ -54,7 +54,7 @@ def spare_rows(count: int) -> int:
 
 
 def spare_columns(count: int) -> int:
-    """As `spare_rows`, for the columns: up to 64, 128, 256 and so on, for the weights are read.
+    """Like `spare_rows`, for columns: up to 64, 128, 256 and so on, because the weights are read.
 
     Example:
         >>> [spare_columns(count) for count in (0, 1, 2, 64, 65, 300)]
@@ -73,8 +73,8 @@ def split_model(
 ) -> tuple[Callable[..., tuple[Tensor, Any]], Callable[..., Tensor]]:
     """Body and head whose composition reproduces the model's own logits.
 
-    Some models cap or scale their logits after the head. Which form applies is checked on a few
-    tokens; where none fits, the body is the whole model and the head does nothing.
+    Some models cap or scale their logits after the head. A few tokens decide which form applies; if
+    none fits, the body is the whole model and the head does nothing.
     """
 
     def run(part: nn.Module, output: str, **inputs: Any) -> tuple[Tensor, Any]:
@@ -85,7 +85,7 @@ def split_model(
     linear = model.get_output_embeddings()
     if type(linear) is not nn.Linear:
         return logits, take_logits
-    # Llama 4 says another name for its body than it has; its base is then the whole model.
+    # Llama 4 states a wrong name for its body; its base is then the whole model.
     body = model.base_model if model.base_model is not model else getattr(model, "model", model)
     features = partial(run, body, "last_hidden_state")
     probe = torch.arange(4, device=model.device)[None]
@@ -94,16 +94,16 @@ def split_model(
         try:
             raw = linear(features(input_ids=probe)[0][0]).float()
         except (AttributeError, RuntimeError, TypeError):
-            # Something stands between body and head, or the body is none.
+            # Something is between body and head, or the body is not one.
             return logits, take_logits
     if raw.shape != expected.shape:
         return logits, take_logits
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     scale = float((raw * expected).sum() / (raw * raw).sum())
     finishers = [lambda x: x, lambda x: x * scale]
-    if cap:  # small logits would pass for logits without a cap: no other form is tried
+    if cap:  # small logits would look like logits without a cap, so no other form is tried
         finishers = [lambda x: cap * torch.tanh(x / cap)]
-    # bfloat16 has 8 bits of precision: two products in another order differ by a percent or so.
+    # bfloat16 has 8 bits of precision: the order of a product changes it by about a percent.
     tolerance = 1e-5 if model.dtype == torch.float32 else 3e-2
     for finish in finishers:
         if torch.allclose(finish(raw), expected, rtol=tolerance, atol=tolerance):
@@ -137,9 +137,9 @@ def take_logits(
 
 @torch.inference_mode()
 def leaves_tensors(model: PreTrainedModel, body: Callable[..., tuple[Tensor, Any]]) -> bool:
-    """Whether a pass changes tensors that the model keeps: its state is then in no cache."""
+    """Whether a pass changes tensors that the model keeps, so that no cache holds its state."""
     seen = []
-    for tokens in ([0, 1, 2, 3, 1], [3, 1, 2]):  # of unlike content and length
+    for tokens in ([0, 1, 2, 3, 1], [3, 1, 2]):  # of different content and length
         body(input_ids=torch.tensor([tokens], device=model.device), use_cache=True)
         kept = {}
         for place, part in enumerate(model.modules()):

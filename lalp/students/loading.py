@@ -1,4 +1,4 @@
-"""Find what a name means, tell versions apart, and say why something cannot be loaded."""
+"""Resolve names, distinguish versions, and explain why something cannot be loaded."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ warn_once = cache(logging.getLogger("lalp").warning)
 
 # The deepest models have about two hundred.
 MOST_LAYERS = 10_000
-# Bytes; that of the safetensors library.
+# Bytes; the limit of the safetensors library.
 _LONGEST_HEADER = 100_000_000
-# Of a character at most; those of one byte each make four.
+# Most tokens of a character; byte tokens make four.
 _MOST_TOKENS = 16
-# Where rules of splitting differ: digits, spaces, newlines, apostrophes, marks, scripts.
+# Places where splitting rules differ: digits, spaces, newlines, apostrophes, marks, scripts.
 _PROBE = "Then  x² = 3;\n\n\t- É ﬁ e\u0301 我们 🙂 I'LL don't 12345\n\n1.\n  2. of"
 
 
 def find_folder(what: str, name: str) -> Path | None:
     """The folder that ``name`` means, or None if it can only be a hub id.
 
-    A path where no folder is is an `InputError` that begins with ``what``.
+    A path without a folder is an `InputError` that begins with ``what``.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -47,14 +47,14 @@ def find_folder(what: str, name: str) -> Path | None:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a model's folder with a pipe, which a library would wait for, or a file too large."""
+    """Refuse a model's folder with a pipe (a library would wait for it) or a file too large."""
     for path in folder.iterdir():
         # Weights in safetensors are mapped, and may be larger than memory.
         check_regular(path) if path.suffix == ".safetensors" else check_file(path)
 
 
 def check_safetensors(path: Path) -> None:
-    """Refuse a file of weights whose header does not fit it; before all of it is read."""
+    """Refuse a file of weights whose header does not fit it, before the whole file is read."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -71,7 +71,7 @@ def check_safetensors(path: Path) -> None:
 
 
 def check_num_layers(config: Any) -> None:
-    """Refuse a number of layers that no model has: building them would take for ever."""
+    """Refuse a number of layers that no model has, because building them would never end."""
     layers = getattr(config.get_text_config(), "num_hidden_layers", None) or 0
     if not isinstance(layers, int) or not 0 <= layers <= MOST_LAYERS:
         raise InputError(f"its configuration says that it has {layers!r} layers")
@@ -80,10 +80,10 @@ def check_num_layers(config: Any) -> None:
 def read_tokenizer(
     name: str, source: str, *, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or hub id, which reads texts as its ``tokenizer.json`` says.
+    """The tokenizer of a folder or hub id; it reads texts by the rules of its ``tokenizer.json``.
 
-    For some architectures transformers builds the tokenizer of the original model from the file's
-    vocabulary, whatever rules the file itself has; then the file's rules are taken, and it is said.
+    For some architectures, transformers builds the original model's tokenizer from the file's
+    vocabulary and ignores the file's rules. Then the file's rules are used, with a message.
     """
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     path = cached_file(source, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
@@ -105,7 +105,7 @@ def read_tokenizer(
 
 
 def _read_probe(tokenizer: Tokenizer) -> tuple[list[int], list[tuple[int, int]]]:
-    """Token ids and offsets of a text of many kinds."""
+    """Token ids and offsets of a text with many kinds of characters."""
     tokenizer.no_padding()  # a file may ask for any
     tokenizer.no_truncation()
     read = tokenizer.encode(_PROBE, add_special_tokens=False)
@@ -124,7 +124,7 @@ def folder_digest(folder: Path, suffixes: Collection[str], *, deep: bool = False
 
 @contextmanager
 def unreadable(what: str, name: str, advice: str) -> Iterator[None]:
-    """Turn what the libraries raise on damaged files (anything) into one `InputError`.
+    """Turn any error that libraries raise on damaged files into one `InputError`.
 
     It reads ``WHAT 'NAME' cannot be loaded: reason. ADVICE``.
     """
@@ -135,7 +135,7 @@ def unreadable(what: str, name: str, advice: str) -> Iterator[None]:
             raise
         raise InputError(f"{what} {name!r} cannot be loaded: {error}. {advice}") from None
     except BaseException as error:
-        # A fault within a library in Rust is no Exception.
+        # A panic in a Rust library is not an Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise InputError(f"{what} {name!r} cannot be loaded: {reason(error)}. {advice}") from error

@@ -1,7 +1,7 @@
-"""How a GGUF file's tokenizer splits a text into words: by the name that the file gives.
+"""How a GGUF file's tokenizer splits a text into words, by the name in the file.
 
-A GGUF file holds a vocabulary and merges, and only the name of the rule by which a text is split
-before. transformers reads a name that it does not know as GPT-2's rule, and the tokens are wrong.
+A GGUF file holds a vocabulary and merges, but only the name of the rule that splits a text first.
+transformers reads an unknown name as GPT-2's rule, and then the tokens are wrong.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _SPLITS: dict[str, list[str]] = {
 
 
 def find_pre_tokenizer(name: str | None) -> PreTokenizer | None:
-    """The pre-tokenizer of a byte-level GGUF tokenizer; None where transformers builds it itself.
+    """The pre-tokenizer of a byte-level GGUF tokenizer; None if transformers builds it itself.
 
     Raises:
-        InputError: If the name is not known, or the file has none.
+        InputError: If the name is unknown, or the file has none.
 
     Example:
         >>> splitter = find_pre_tokenizer("smollm")

@@ -1,8 +1,8 @@
-"""Rotary frequencies that depend on how long a pass is: longrope and dynamic NTK.
+"""Rotary frequencies that depend on the length of a pass: longrope and dynamic NTK.
 
-Such a student reads the same tokens in another way when more tokens follow them. What a pass of
-some length gives is what one forward pass over that many tokens gives, and nothing else: rows
-of unlike frequencies share neither a batch nor the prompt's keys.
+Such a student reads the same tokens differently when more tokens follow them. The result for a
+length is always that of one forward pass over that many tokens. So rows with different frequencies
+share neither a batch nor the prompt's keys.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from transformers import PreTrainedModel
 
 from lalp.errors import InputError
 
-# transformers writes the frequencies into the module; one pass must not do so amid another.
+# transformers writes the frequencies into the module; a pass must not do so during another one.
 _LOCK = threading.RLock()
 
 
 @dataclass(frozen=True)
 class Frequencies:
-    """Which rotary frequencies a pass gets, by its number of tokens; most students have one set."""
+    """The rotary frequencies of a pass, by its number of tokens; most students have one set."""
 
     switches: frozenset[int] = frozenset()  # longrope: passes longer than this have another set
-    grows: frozenset[int] = frozenset()  # dynamic NTK: each length above this has a set of its own
+    grows: frozenset[int] = frozenset()  # dynamic NTK: each length above this has its own set
 
     def __bool__(self) -> bool:
         return bool(self.switches or self.grows)
 
     def of(self, length: int) -> tuple[int, ...]:
-        """A name for the set that a pass of ``length`` tokens gets: equal names, equal sets.
+        """A name for the set that a pass of ``length`` tokens gets: equal names mean equal sets.
 
         Example:
             >>> longrope = Frequencies(switches=frozenset({4096}))
@@ -51,7 +51,7 @@ def read_frequencies(config: Any) -> Frequencies:
     """Read from a model's configuration how its frequencies depend on the length of a pass."""
     text = config.get_text_config()
     rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
-    # Some models have other parameters in each kind of layer.
+    # Some models have different parameters in each kind of layer.
     parts = [rope, *rope.values()] if isinstance(rope, Mapping) else []
     switches, grows = set(), set()
     for part in parts:
@@ -69,12 +69,12 @@ def read_frequencies(config: Any) -> Frequencies:
 
 @contextmanager
 def frequencies_for(model: PreTrainedModel, length: int) -> Iterator[None]:
-    """Every pass of the model gets the rotary frequencies of a pass of ``length`` tokens.
+    """Give every pass of the model the rotary frequencies of a pass of ``length`` tokens.
 
-    Meanwhile other threads that ask for the same wait; those that this one starts do not.
+    Meanwhile, other threads that ask for this wait; threads started by this one do not.
 
     Raises:
-        InputError: If the frequencies are kept in a form that cannot be told a length.
+        InputError: If the frequencies are kept in a form that cannot take a length.
     """
     parts = [part for part in model.modules() if _depends_on_length(part)]
     if not parts:
@@ -85,7 +85,7 @@ def frequencies_for(model: PreTrainedModel, length: int) -> Iterator[None]:
             _reset(part)
             after.callback(_reset, part)
             forward = part.forward
-            part.forward = partial(_at_length, forward, length)  # hides that of the class
+            part.forward = partial(_at_length, forward, length)  # hides the class's own
             after.callback(delattr, part, "forward")
         yield
 
@@ -97,7 +97,7 @@ def _depends_on_length(part: nn.Module) -> bool:
 
 
 def _reset(part: nn.Module) -> None:
-    """Forget longer passes: dynamic NTK keeps their frequencies for later ones that are shorter."""
+    """Forget longer passes: dynamic NTK keeps their frequencies for later, shorter passes."""
     kinds = part.rope_type
     buffer = next(part.buffers())
     first = torch.zeros(1, 1, dtype=torch.long, device=buffer.device)
@@ -110,7 +110,7 @@ def _at_length(
     forward: Callable[..., Any], length: int, x: Tensor, position_ids: Int[Tensor, "*batch pos"],
     *args: Any, **options: Any,
 ) -> Any:  # fmt: skip
-    """Rotary embeddings as in a pass of ``length`` tokens: its last position is asked for too."""
+    """Rotary embeddings as in a pass of ``length`` tokens, by also asking for its last position."""
     last = position_ids.new_full((*position_ids.shape[:-1], 1), length - 1)
     angles = forward(x, torch.cat([position_ids, last], dim=-1), *args, **options)
     if isinstance(angles, Tensor):  # complex numbers

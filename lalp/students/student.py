@@ -44,7 +44,7 @@ from lalp.students.rotary import Frequencies, frequencies_for, read_frequencies
 
 log = logging.getLogger("lalp")
 
-# Files that decide what a student does.
+# Files that decide a student's behaviour.
 _CONTENT = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}
 
 
@@ -52,28 +52,28 @@ _CONTENT = {".json", ".safetensors", ".bin", ".jinja", ".model", ".txt", ".py"}
 class Student:
     """A causal LM before fine-tuning, split into a body and a head (paper: the student ``p``)."""
 
-    name: str  # as the user named it
+    name: str  # the user's name for it
     revision: str  # hub commit, or sha256 over the files of a folder
     model: PreTrainedModel  # in eval mode
     tokenizer: PreTrainedTokenizerBase  # a fast one
     # Model inputs to features ``[batch, pos, features]`` and the cache.
     body: Callable[..., tuple[Tensor, Any]]
-    # Features ``[n, features]`` to logits ``[n, vocab]``, in memory of their own; with a slice or
-    # indices of the vocabulary as second argument, to these columns.
+    # Features ``[n, features]`` to logits ``[n, vocab]``, in their own memory; with a slice or
+    # indices of the vocabulary as second argument, only these columns.
     head: Callable[..., Tensor]
     # Whether a pass with a cache leaves tensors in the model itself, as RecurrentGemma's does.
     keeps_state: bool = False
-    # What a scoring engine keeps for this student, such as weights laid out anew.
+    # Data that a scoring engine keeps for this student, such as rearranged weights.
     laid_out: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
+        """The device of inputs."""
         return self.model.device
 
     @cached_property
     def head_device(self) -> torch.device:
-        """Where the head is, which may be another GPU than the inputs'."""
+        """The device of the head, which may differ from the inputs'."""
         head = self.model.get_output_embeddings()
         weight = getattr(head, "weight", None)
         return self.device if weight is None or weight.is_meta else weight.device
@@ -90,11 +90,11 @@ class Student:
 
     @cached_property
     def frequencies(self) -> Frequencies:
-        """How its rotary frequencies depend on the length of a pass; those of most do not."""
+        """How its rotary frequencies depend on the length of a pass; most students' do not."""
         return read_frequencies(self.model.config)
 
     def at_length(self, length: int) -> AbstractContextManager[None]:
-        """Meanwhile every pass is read as a part of one of ``length`` tokens."""
+        """Meanwhile, every pass is read as part of a pass of ``length`` tokens."""
         return frequencies_for(self.model, length) if self.frequencies else nullcontext()
 
 
@@ -102,12 +102,12 @@ def vocabulary_size(model: PreTrainedModel) -> int:
     """As `Student.vocabulary`."""
     stated = getattr(model.config.get_text_config(), "vocab_size", None) or 0
     weight = model.get_input_embeddings().weight
-    # Where processes share a model, a weight is a flat part of itself.
+    # If processes share a model, a weight is a flat part of itself.
     return max(stated, len(weight) if weight.ndim == 2 else 0) or sys.maxsize
 
 
 def max_positions(config: Any) -> int:
-    """``max_position_embeddings`` of a model config; unlimited where a model has no positions.
+    """``max_position_embeddings`` of a model config; unlimited if a model has no positions.
 
     Some configurations say -1 for no limit.
     """
@@ -117,17 +117,17 @@ def max_positions(config: Any) -> int:
 
 @dataclass(frozen=True)
 class FoundStudent:
-    """A student whose weights are not read yet: all that plans, keys and checks need."""
+    """A student whose weights are not read yet: enough for plans, keys and checks."""
 
-    name: str  # as the user named it
-    source: str  # folder or hub id that its files are read from
+    name: str  # the user's name for it
+    source: str  # folder or hub id of its files
     config: Any
     tokenizer: PreTrainedTokenizerBase
-    device: torch.device  # where its weights go
+    device: torch.device  # device for its weights
     dtype: torch.dtype
     trust_remote_code: bool = False
-    loaded: Student | None = None  # where its weights are in memory already
-    is_spread: bool = False  # its layers over all GPUs, the first of which is ``device``
+    loaded: Student | None = None  # the student, if its weights are already in memory
+    is_spread: bool = False  # whether its layers use all GPUs; ``device`` is the first of them
 
     @property
     def max_positions(self) -> int:
@@ -144,7 +144,7 @@ class FoundStudent:
 
     @property
     def attention(self) -> str:
-        """The attention kernel, such as ``sdpa``; transformers chooses it when a model is made."""
+        """The attention kernel, such as ``sdpa``; transformers chooses it for a new model."""
         if self.loaded is not None:
             return str(self.loaded.model.config._attn_implementation)
         options = {"dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
@@ -156,11 +156,11 @@ class FoundStudent:
 
     @cached_property
     def revision(self) -> str:
-        """As `Student` has it; of a folder every byte is read, so only who needs it waits."""
+        """As in `Student`; it reads every byte of a folder, so it is computed only on request."""
         return self.loaded.revision if self.loaded else revision(self.source, self.config)
 
     def load(self) -> Student:
-        """Read the weights; InputError if they are not those of a causal language model."""
+        """Read the weights; InputError if they do not belong to a causal language model."""
         if self.loaded is not None:
             return self.loaded
         if self.device.type == "cpu":
@@ -187,9 +187,8 @@ def find_student(
 ) -> FoundStudent:
     """Read a student's configuration and tokenizer; arguments and errors as in `load_student`.
 
-    A student that is loaded or found is taken as it is. Unless told to ``convert``, a GGUF file
-    that was not converted before is not now: its header is read alone, and its weights cannot be
-    loaded.
+    A loaded or found student is returned as it is. Without ``convert``, a GGUF file that was not
+    converted before stays so: only its header is read, and its weights cannot be loaded.
     """
     if isinstance(student, FoundStudent | Student):
         own = student.dtype if isinstance(student, FoundStudent) else student.model.dtype
@@ -210,7 +209,7 @@ def find_student(
             dtype=student.model.dtype,
             loaded=student,
         )
-    # One GPU, or none, holds all layers anyway.
+    # With at most one GPU, one device holds all layers anyway.
     is_spread = device == "auto" and torch.cuda.device_count() > 1
     device = usable_device(None if device == "auto" else device)
     gguf = None if convert else _unconverted(student)
@@ -245,8 +244,8 @@ def load_student(
 
     Args:
         name: ``smollm2-135m`` (packaged), a ``.gguf`` file, a local folder, or a hub id.
-        device: ``cpu``, ``cuda`` or ``cuda:1``; ``auto`` spreads the layers over all GPUs.
-            Defaults to a GPU where there is one.
+        device: ``cpu``, ``cuda`` or ``cuda:1``; ``auto`` spreads the layers over all GPUs. Defaults
+            to a GPU if there is one.
         dtype: Defaults to float32 on the CPU and bfloat16 on a GPU.
         trust_remote_code: Run Python code that comes with the model; off unless asked for.
 
@@ -281,9 +280,9 @@ def load_model(
     trust_remote_code: bool = False,
     device_map: str | None = None,
 ) -> PreTrainedModel:
-    """Load a student's weights alone; with ``device_map``, over several devices by accelerate.
+    """Load only a student's weights; with ``device_map``, over several devices by accelerate.
 
-    InputError if they cannot be read, some are missing, or some of its layers are left over.
+    InputError if weights cannot be read, are missing, or are left over for its layers.
     """
     with unreadable("student", name, _advice(name, source)):
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -311,29 +310,29 @@ def _advice(name: str, source: str) -> str:
 
 @cache
 def keep_freed_memory() -> None:
-    """Let glibc keep freed blocks: activations are freed and asked for again at every layer.
+    """Let glibc keep freed blocks: every layer frees activations and asks for them again.
 
-    By default each large block goes back to the system and is zeroed page by page when it is next
-    needed, which costs a tenth to a fifth of a forward pass on the CPU. It holds for the process.
+    By default, each large block goes back to the system and is zeroed page by page at its next use.
+    This costs a tenth to a fifth of a forward pass on the CPU. The setting holds for the process.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         trim_threshold, mmap_threshold, arena_max = -1, -3, -8
-        mallopt(mmap_threshold, 1 << 25)  # the most that glibc takes
+        mallopt(mmap_threshold, 1 << 25)  # the most that glibc accepts
         mallopt(trim_threshold, 1 << 30)
-        # Threads would otherwise take small arenas of their own, which do give blocks back.
-        # It must be set before weights are loaded: the threads that load leave their arenas
-        # behind, and others take them.
+        # Otherwise threads would use small arenas of their own, which give blocks back. It must be
+        # set before weights are loaded, because loading threads leave their arenas behind, and
+        # others take them.
         mallopt(arena_max, 1)
 
 
 def default_device() -> str:
-    """A GPU where there is one."""
+    """A GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def usable_device(device: str | None) -> str:
-    """The device asked for, else the default one; InputError if there is none such here."""
+    """The requested device, else the default one; InputError if it does not exist here."""
     name = device or default_device()
     try:
         torch.zeros(1, device=name).item()  # the device "meta" holds no numbers
@@ -369,7 +368,7 @@ def make_student(
 ) -> Student:
     """Wrap a model that is already in memory; InputError if it cannot be scored as it is."""
     window = getattr(model.config.get_text_config(), "sliding_window", None) or 0
-    # transformers takes it for a number of tokens; code that comes with a model may not.
+    # transformers accepts it for a number of tokens; code that comes with a model may not.
     if window < 0 and type(model).__module__.startswith("transformers."):
         advice = "set it to null in config.json for a model without a window, else to its tokens"
         raise InputError(f"student {name!r}: its sliding_window is {window}: {advice}")
@@ -384,9 +383,9 @@ def make_student(
 def load_tokenizer(
     name: str, source: str | None = None, *, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """Load a student's tokenizer alone; InputError if there is none that gives offsets.
+    """Load only a student's tokenizer; InputError if there is none that gives offsets.
 
-    What a user should know of it (`tokenizer_notes`) is logged, once in a process.
+    Notes for the user (`tokenizer_notes`) are logged once per process.
     """
     source = source or locate_student(name)
     with unreadable("student", name, _advice(name, source)):
@@ -405,14 +404,14 @@ def locate_student(name: str) -> str:
     if gguf := _gguf_file(name):
         return str(convert_gguf(gguf))
     folder = find_folder("student", name)
-    if folder and not any(folder.glob("*.json")):  # config.json, or those of a tokenizer alone
+    if folder and not any(folder.glob("*.json")):  # config.json, or the files of a tokenizer alone
         advice = "give the folder that save_pretrained, or lalp train, wrote"
         raise InputError(f"student {name!r}: the folder holds no config.json: {advice}")
     return str(folder or name)
 
 
 def _gguf_file(name: str) -> Path | None:
-    """The GGUF file that a student's name means, if it means one."""
+    """The GGUF file that a student's name means, if any."""
     if name == PACKAGED_STUDENT:
         return student_gguf_path()
     path = Path(name).expanduser()

@@ -1,7 +1,7 @@
-"""Chat templates: small programs that come with a student, so they run under limits.
+"""Chat templates: small programs that come with a student and so run under limits.
 
-A template may loop for ever or fill the memory, by mistake or to harm. Jinja's sandbox, in which
-transformers runs it, keeps it from files and from Python's own objects, but bounds neither.
+A template may loop for ever or fill the memory, by mistake or on purpose. transformers runs it in
+Jinja's sandbox, which protects files and Python's own objects, but limits neither of these.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from lalp.errors import reason
 
-SECONDS = 3.0  # that a template may take for one chat; sound ones take a thousandth
+SECONDS = 3.0  # seconds that a template may take for one chat; sound ones take a thousandth
 _MEMORY = 1 << 30  # bytes that it may take meanwhile
-# Characters that it may write of its own, as an introduction, and times those of the chat.
+# Characters that it may add, for example as an introduction, and as a multiple of the chat's.
 _LENGTH, _TIMES = 200_000, 10
 
-# What stands before two stars in a call such as `f(**x)`; elsewhere they are a power.
+# Text before two stars in a call such as `f(**x)`; elsewhere the stars are a power.
 _BEFORE_KEYWORDS = "(", ","
 
 
@@ -35,7 +35,7 @@ _slow: set[str] = set()
 
 
 class _OutOfTime(BaseException):
-    """Not an Exception, which a template's own code or the library's could swallow."""
+    """Not an Exception, because a template's code or the library's could swallow that."""
 
 
 def apply_template(
@@ -56,11 +56,11 @@ def apply_template(
             text = tokenizer.apply_chat_template(turns, tokenize=False, **options)
             text.encode("utf-8")  # a lone surrogate is no text
     except _OutOfTime:
-        _slow.add(template)  # or each of many calls would take as long
+        _slow.add(template)  # otherwise each of many calls would take as long
         raise ValueError(f"it takes longer than {SECONDS:.0f} seconds") from None
     except RecursionError:
         raise ValueError("it calls itself, or is nested, without end") from None
-    except Exception as error:  # templates raise anything
+    except Exception as error:  # templates may raise anything
         raise ValueError(reason(error)) from error
     given = sum(len(str(part)) for part in (*chat, *options.get("tools", ())))
     if len(text) > _LENGTH + _TIMES * given:
@@ -70,7 +70,7 @@ def apply_template(
 
 @lru_cache(maxsize=8)
 def _check_operators(template: str) -> None:
-    """Refuse powers: one such as 10 ** 10 ** 10 never ends, and nothing can interrupt it."""
+    """Refuse powers: 10 ** 10 ** 10 never ends, and nothing can interrupt it."""
     before = ""
     for _, kind, value in Environment().lex(template):
         if kind == "operator" and value == "**" and before not in _BEFORE_KEYWORDS:
@@ -81,7 +81,7 @@ def _check_operators(template: str) -> None:
 
 @contextmanager
 def _limits() -> Iterator[None]:
-    """Bound the time (where this is the main thread) and the memory of what runs within."""
+    """Limit the time (if this is the main thread) and the memory of the block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + _MEMORY

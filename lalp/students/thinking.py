@@ -1,8 +1,8 @@
 r"""Thoughts in responses: joined as the student's own template joins them, kept alone, or dropped.
 
-A pool holds a thought and an answer in one text, in the form of `lalp.pools.turns.join_thought`.
-A student whose template joins them in another way, with other tags or other white space, is given
-that form: it is what the student was trained on, and what its trainers will write.
+A pool holds a thought and an answer in one text, in the form of `lalp.pools.turns.join_thought`. If
+a student's template joins them differently, with other tags or white space, the student gets that
+form: it was trained on it, and its trainers will write it.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _ENDED = re.compile(rf"\s*(?:{TAG})?.*{CLOSING_TAG}", re.DOTALL | re.IGNORECASE)
 
 @dataclass(frozen=True)
 class ThoughtForm:
-    r"""What a template writes before a thought, and between it and the answer."""
+    r"""A template's text before a thought, and between it and the answer."""
 
     before: str
     between: str
 
     def join(self, thought: str, answer: str) -> str:
-        r"""A response of a thought and an answer.
+        r"""A response from a thought and an answer.
 
         Example:
             >>> ThoughtForm("[THINK]", "[/THINK]").join("2 + 2 is 4.", "It is 4.")
@@ -48,7 +48,7 @@ class ThoughtForm:
         return f"{self.before}{thought}{self.between}{answer}"
 
 
-# What a pool holds, and what a student gets whose template knows nothing of thoughts.
+# The form of a pool, and of students whose template knows no thoughts.
 PLAIN = ThoughtForm(*join_thought(_THOUGHT, _ANSWER).removesuffix(_ANSWER).split(_THOUGHT))
 _JOINED = re.compile(f"{re.escape(PLAIN.before)}(.*){re.escape(PLAIN.between)}(.*)", re.DOTALL)
 
@@ -65,8 +65,8 @@ def _read_form(tokenizer: PreTrainedTokenizerBase, template: str) -> ThoughtForm
     try:
         asked = render_prompt(tokenizer, Prompt("probe", (Message("user", "Hello"),)))
     except InputError:
-        return PLAIN  # whoever renders a prompt says so
-    # The tag that a prompt ends in is the beginning of the form: the response has it, too.
+        return PLAIN  # code that renders a prompt reports it
+    # The tag at the end of a prompt is the start of the form, so the response has it too.
     asked = asked.removesuffix(opened_thought(asked))
     for text in _tries(tokenizer):
         pattern = rf"{re.escape(asked)}(.*){_THOUGHT}(.*){_ANSWER}.*"
@@ -81,19 +81,19 @@ def _answered(tokenizer: PreTrainedTokenizerBase, content: Any, **fields: str) -
 
 
 def _tries(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    """A chat with a thought, written in each of the ways that templates read one."""
+    """A chat with a thought, in each form that templates read."""
     for name in THOUGHT_KEYS:
         with suppress(ValueError):
             yield _answered(tokenizer, _ANSWER, **{name: _THOUGHT})
     parts = [{"type": "thinking", "thinking": _THOUGHT}, {"type": "text", "text": _ANSWER}]
     with suppress(ValueError):
-        # A template that knows no parts may write their Python or JSON.
+        # A template without support for parts may write their Python or JSON.
         if _answered(tokenizer, parts[1:]) == _answered(tokenizer, _ANSWER):
             yield _answered(tokenizer, parts)
 
 
 def join_as_student(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """A response whose thought is joined in the pool's form, in the student's; else unchanged."""
+    """A response with its thought in the student's form instead of the pool's; else unchanged."""
     form = thought_form(tokenizer)
     found = None if form == PLAIN else _JOINED.fullmatch(text)
     return form.join(*found.groups()) if found else text
@@ -106,11 +106,11 @@ def shape_thinking(
 
     Args:
         pool: Its responses hold a thought before ``</think>`` or a tag like it, or none.
-        thinking: ``join``; ``only``: the thought with its tags; ``drop``: what comes behind it.
+        thinking: ``join``; ``only``: the thought with its tags; ``drop``: the text after it.
         tokenizer: The student's; needed for ``join``.
 
     Raises:
-        InputError: If ``thinking`` is another word, or nothing is left of a response.
+        InputError: If ``thinking`` is another word, or if nothing is left of a response.
 
     Example:
         >>> prompt = Prompt("p", (Message("user", "2 + 2?"),))
@@ -132,7 +132,7 @@ def shape_thinking(
 def shape_response(
     response: Response, thinking: str = "join", tokenizer: PreTrainedTokenizerBase | None = None
 ) -> Response:
-    """One response as `shape_thinking` makes it: what the student is scored and trained on."""
+    """One response as `shape_thinking` makes it, for scoring and training the student."""
 
     def change(text: str) -> str:
         if thinking == "join":
@@ -157,7 +157,7 @@ def shape_response(
         return response if text == response.text else replace(response, text=text)
     with located(which):
         text, given = write_turns(tokenizer, turns) if tokenizer else join_turns(turns)
-    # What is kept are the turns without the student's form: another student has its own.
+    # The turns are kept without the student's form, because another student has its own.
     kept = response.turns if thinking == "join" else tuple(turns)
     return replace(response, text=text, given=given, turns=kept)
 

@@ -1,8 +1,8 @@
 """Responses of several turns as a student's chat template writes them.
 
-What the assistant wrote stays as it is, and its calls of tools take the template's form. Between
-two of its turns stands what the template writes there: the end of the turn, what a user or a tool
-says, the beginning of the next. So each turn follows what the student would read before it.
+The assistant's text stays as it is, and its tool calls take the template's form. The template's own
+text goes between two of its turns: the end of the turn, a user's or a tool's text, the start of the
+next. So each turn follows the text that the student would read before it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _ASKED = {"role": "user", "content": "Hello"}
 def write_turns(
     tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]
 ) -> tuple[str, tuple[tuple[int, int], ...]]:
-    """The text of a response's turns, and the character spans of it that condition alone.
+    """The text of a response's turns, and its character spans that are only context.
 
-    A student without a chat template gets the pool's form. So does, in part, one whose template
-    drops a call, or knows no turn of a tool: the call is text then, the tool's turn a user's.
+    A student without a chat template gets the pool's form. If a template drops a call or knows no
+    tool turns, its student gets it in part: the call is text, and the tool's turn a user's.
 
     Raises:
         InputError: If the template refuses such turns in every form, or a turn is left empty.
@@ -50,7 +50,7 @@ def write_turns(
 
 
 def _exchanges(turns: Sequence[Turn]) -> Iterator[tuple[Turn, list[Turn] | None]]:
-    """Each of the assistant's turns, and what follows up to its next one; None behind the last."""
+    """Each of the assistant's turns, and the turns up to its next one; None after the last."""
     places = [place for place, turn in enumerate(turns) if turn["role"] == "assistant"]
     for place, following in zip(places, [*places[1:], None], strict=True):
         yield turns[place], None if following is None else list(turns[place + 1 : following])
@@ -59,7 +59,7 @@ def _exchanges(turns: Sequence[Turn]) -> Iterator[tuple[Turn, list[Turn] | None]
 def _behind(
     tokenizer: PreTrainedTokenizerBase, turn: Turn, heard: list[Turn] | None
 ) -> tuple[str, str]:
-    """What stands behind an assistant's words: its calls, and all up to its next turn, if any."""
+    """The text after an assistant's words: its calls, and all up to its next turn, if any."""
     why = "it leaves something out"
     for said, follows in _forms(turn, heard or []):
         try:
@@ -74,7 +74,7 @@ def _behind(
 
 
 def _forms(turn: Turn, heard: list[Turn]) -> Iterator[tuple[Turn, list[Turn]]]:
-    """The ways to give a template a turn and what follows it, the template's own way first."""
+    """The ways to give a template a turn and the turns after it, the template's own way first."""
     said = {"role": "assistant", "content": _SAID}
     if calls := turn.get("tool_calls"):
         yield said | {"tool_calls": calls}, heard
@@ -93,7 +93,7 @@ def _forms(turn: Turn, heard: list[Turn]) -> Iterator[tuple[Turn, list[Turn]]]:
 def _read_behind(
     tokenizer: PreTrainedTokenizerBase, turn: Turn, said: Turn, follows: list[Turn] | None
 ) -> tuple[str, str] | None:
-    """As `_behind`, in one of its forms; None if the template does not write all of it so."""
+    """Like `_behind`, in one of its forms; None if the template does not write all of it."""
     alone = _after_words(tokenizer, said, [])
     calls = calls_text(turn)
     if "tool_calls" in said and alone is not None:
@@ -113,7 +113,7 @@ def _read_behind(
 
 
 def _after_words(tokenizer: PreTrainedTokenizerBase, said: Turn, follows: list[Turn]) -> str | None:
-    """What the template writes behind an assistant's words; None if these do not stand there."""
+    """The template's text after an assistant's words; None if these are missing."""
     text = apply_template(tokenizer, [_ASKED, said, *follows], add_generation_prompt=bool(follows))
     if said["content"]:
         _, words, behind = text.partition(_SAID)
@@ -123,6 +123,6 @@ def _after_words(tokenizer: PreTrainedTokenizerBase, said: Turn, follows: list[T
 
 
 def _is_written(content: str, text: str) -> bool:
-    """Whether a text holds what a tool or user says, as it is or as JSON."""
+    """Whether a text holds a tool's or user's words, unchanged or as JSON."""
     said = content.strip()
     return said in text or json.dumps(said, ensure_ascii=False)[1:-1] in text

@@ -1,1 +1,1 @@
-"""Fine-tune a student on what was selected."""
+"""Fine-tune a student on the selected responses."""

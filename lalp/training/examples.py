@@ -26,16 +26,16 @@ from lalp.students.thinking import shape_response
 
 IGNORED = -100  # the label of a token outside the loss
 
-# A training file, or what would stand in it.
+# A training file, or its content.
 TrainingData = str | os.PathLike | Sequence[tuple[Prompt, Response]]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Responses that are never trained on, and how their likelihood is measured.
+    """Responses that are never trained on, and the settings that measure their likelihood.
 
-    They are cut into steps by ``splitter``, as in `lalp.scoring.run.score`; the local likelihood
-    (Eq. 3) has the ``window``, for example ``4``. Those of one prompt are scored together.
+    ``splitter`` cuts them into steps, as in `lalp.scoring.run.score`; the local likelihood (Eq. 3)
+    has the ``window``, for example ``4``. Responses to one prompt are scored together.
     """
 
     pool: Pool
@@ -48,19 +48,19 @@ class Example:
     """One sequence to train on."""
 
     input_ids: tuple[int, ...]  # prompt, response and end of turn, cut to the recipe's length
-    num_prompt: int  # how many of them are the prompt's; the others are in the loss
+    num_prompt: int  # number of tokens in the prompt; the others are in the loss
     cut: bool  # whether tokens were left out
-    # Places out of the loss among them: what users and tools say between the assistant's turns.
+    # Places among them outside the loss: users' and tools' text between the assistant's turns.
     given: tuple[int, ...] = ()
 
     @property
     def num_tokens(self) -> int:
-        """Tokens in the loss: one without a token before it cannot be predicted."""
+        """Tokens in the loss: a token without one before it cannot be predicted."""
         return len(self.input_ids) - max(1, self.num_prompt) - len(self.given)
 
     @property
     def labels(self) -> list[int]:
-        """The ids in the loss, -100 in place of all others."""
+        """The ids in the loss, with -100 in place of all others."""
         labels = [IGNORED] * self.num_prompt + list(self.input_ids[self.num_prompt :])
         for place in self.given:
             labels[place] = IGNORED
@@ -78,7 +78,7 @@ def load_examples(data: TrainingData) -> list[tuple[Prompt, Response]]:
         pool = build_pool(_pool_records(path), str(path), "line")
     else:
         _refuse_scores(path)
-        pool = load_pool(path)  # or it says what is wrong with the file
+        pool = load_pool(path)  # otherwise it reports the file's error
     return [(pool.prompts[response.prompt_id], response) for response in pool.responses]
 
 
@@ -93,7 +93,7 @@ def _refuse_scores(path: Path) -> None:
 def _pool_records(path: Path) -> Iterator[tuple[int, Any]]:
     """Numbered records; those with a prompt and a completion become ``messages`` records."""
     for number, record in numbered_records(path, "a training file"):
-        # In a pool, a completion is a field of the user's own.
+        # In a pool, ``completion`` is a user's own field.
         is_pair = isinstance(record, dict) and not {"messages", "response"} & set(record)
         if is_pair and (completion := record.pop("completion", None)) is not None:
             prompt = record.pop("prompt", None)
@@ -105,10 +105,10 @@ def _pool_records(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def cut_lengths(prompt: int, completion: int, limit: int) -> tuple[int, int]:
-    """How many tokens of prompt and completion stay: LLaMA-Factory's rule, the paper's trainer's.
+    """Numbers of prompt and completion tokens to keep, by LLaMA-Factory's rule, as in the paper.
 
-    A part that is shorter than half the limit stays whole and the other gets the rest; two long
-    parts share the limit in proportion. Both lose their ends.
+    A part shorter than half the limit stays whole, and the other gets the rest. Two long parts
+    share the limit in proportion. Both lose their ends.
 
     Example:
         >>> cut_lengths(100, 20, 50), cut_lengths(100, 300, 40)
@@ -121,7 +121,7 @@ def cut_lengths(prompt: int, completion: int, limit: int) -> tuple[int, int]:
     elif 2 * prompt < limit:
         kept = limit - prompt
     else:
-        # In floating point, as there: an exact quotient may differ by one token.
+        # In floating point, like there: an exact quotient may differ by one token.
         kept = int(limit * (completion / (prompt + completion)))
     return min(prompt, limit - kept), kept
 
@@ -133,11 +133,11 @@ def make_example(
     limit: int,
     end: tuple[int, ...],
 ) -> Example:
-    """Tokenize one response as LALP's scores do, and end it; all of its tokens are in the loss.
+    """Tokenize one response like LALP's scores, and end it; all of its tokens are in the loss.
 
-    Of several turns, the assistant's are, each with its end. The sequence has at most ``limit``
-    tokens and ends in those of `lalp.students.encoding.end_of_turn`. InputError if cutting leaves
-    no token in the loss, or the tokens do not say what the response says.
+    With several turns, only the assistant's are in the loss, each with its end. The sequence has at
+    most ``limit`` tokens and ends in those of `lalp.students.encoding.end_of_turn`. InputError if
+    cutting leaves no token in the loss, or the tokens differ from the response.
     """
     response = shape_response(response, "join", tokenizer)
     encoded = encode(tokenizer, render_prompt(tokenizer, prompt), response.text)
@@ -163,14 +163,14 @@ def _given_places(
     response: Response,
     end: tuple[int, ...],
 ) -> list[int]:
-    """Places of the response tokens that condition alone: how each turn ends is learned, too."""
+    """Places of response tokens that are only context; the end of each turn is learned too."""
     ids, given = encoded.response_ids, given_tokens(encoded, response)
     runs = np.split(given, np.flatnonzero(np.diff(given) > 1) + 1)
     places = []
     for run in runs if len(given) else ():
         token = tokenizer.added_tokens_decoder.get(ids[run[0]])
         same = [a == b for a, b in zip(ids[run[0] : run[-1] + 1], end, strict=False)]
-        # A turn that calls a tool may end in another control token than an answer.
+        # A turn that calls a tool may end in a different control token than an answer.
         learned = max(sum(accumulate(same, min)), int(token is not None and token.special))
         places += run[learned:].tolist()
     return places
@@ -179,11 +179,11 @@ def _given_places(
 def order_examples(
     lengths: Sequence[int], epochs: int, per_step: int, seed: int
 ) -> list[list[int | None]]:
-    """Which examples each optimizer step takes, drawn beforehand.
+    """The examples of each optimizer step, drawn beforehand.
 
-    Every epoch is a new permutation. Within a step, long examples come first, so that forward
-    passes hold examples of like length: that changes no step's loss or gradient. An epoch's last
-    step is filled up with None, so that all processes have equally many batches.
+    Every epoch is a new permutation. Within a step, long examples come first, so forward passes
+    hold examples of similar length. That changes no step's loss or gradient. An epoch's last step
+    is filled up with None, so all processes have the same number of batches.
 
     ``lengths`` are in tokens; ``per_step`` counts the examples of all processes.
 

@@ -1,4 +1,4 @@
-"""The folder of a training run: its files, whose run it is, its lock and its checkpoints."""
+"""The folder of a training run: its files, its identity, its lock and its checkpoints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lalp.files import file_digest, locked, write_json
 
 log = logging.getLogger("lalp")
 
-# What a finished run holds beside its weights: identity and provenance, log, held-out scores.
+# Files of a finished run beside its weights: identity and provenance, log, held-out scores.
 RUN_FILE, LOG_FILE, HELD_OUT_FILE = "run.json", "training_log.csv", "held_out.csv"
 # In a checkpoint: the digest of each of its files.
 MANIFEST_FILE = "manifest.json"
@@ -38,9 +38,9 @@ def unfinished(out: Path) -> Path:
 
 @contextmanager
 def open_folder(out: Path, identity: dict[str, Any]) -> Iterator[tuple[bool, str | None]]:
-    """Whether the run is finished, and the checkpoint to go on from; the same in all processes.
+    """Whether the run is finished, and the checkpoint to resume from; the same in all processes.
 
-    The main process alone looks and writes; a lock keeps a second run out. InputError in all
+    Only the main process looks and writes; a lock keeps a second run out. InputError in all
     processes if ``out`` holds something else or another run is at work.
     """
     with ExitStack() as lock:
@@ -49,7 +49,7 @@ def open_folder(out: Path, identity: dict[str, Any]) -> Iterator[tuple[bool, str
             try:
                 found = [_look(out, identity, lock)]
             except InputError as error:
-                found = [error]  # raised here alone, it would leave the other processes waiting
+                found = [error]  # if raised only here, it would leave the other processes waiting
         (result,) = broadcast_object_list(found)
         if isinstance(result, InputError):
             raise result
@@ -58,20 +58,20 @@ def open_folder(out: Path, identity: dict[str, Any]) -> Iterator[tuple[bool, str
 
 
 def _look(out: Path, identity: dict[str, Any], lock: ExitStack) -> tuple[bool, str | None]:
-    """What `open_folder` yields; unless the run is finished, ``lock`` is taken."""
+    """The result of `open_folder`; unless the run is finished, ``lock`` is taken."""
     folder = unfinished(out)
     if not _holds_run(out, identity):
         busy = "another process is training into it: wait for it, or give another folder"
         lock.enter_context(locked(folder / "lock", f"{folder}: {busy}"))
-        # Another process may have finished it in between.
+        # Another process may have finished it meanwhile.
         if not _holds_run(out, identity):
             return False, _find_checkpoint(folder, identity)
-    shutil.rmtree(folder, ignore_errors=True)  # of a run killed while it cleaned up
+    shutil.rmtree(folder, ignore_errors=True)  # from a run killed during its clean-up
     return True, None
 
 
 def _holds_run(folder: Path, identity: dict[str, Any], what: str = "another run") -> bool:
-    """Whether a folder is there and holds this run; anything else in it is refused."""
+    """Whether a folder exists and holds this run; any other content is refused."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:
@@ -103,7 +103,7 @@ def _find_checkpoint(folder: Path, identity: dict[str, Any]) -> str | None:
 
 
 def seal_checkpoint(checkpoint: Path) -> None:
-    """Write down what a finished checkpoint's files hold."""
+    """Record the content of a finished checkpoint's files."""
     (checkpoint / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     digests = {str(path.relative_to(checkpoint)): file_digest(path) for path in files}
@@ -111,7 +111,7 @@ def seal_checkpoint(checkpoint: Path) -> None:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, if anything."""
+    """The fault of a checkpoint, if any."""
     try:
         digests = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))
         for name, digest in digests.items():

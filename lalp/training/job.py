@@ -1,4 +1,4 @@
-"""What a training run is asked to do, checked before anything is loaded."""
+"""The task of a training run, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lalp.training.recipes import Recipe
 
 @dataclass(frozen=True)
 class Job:
-    """All that is decided before any weights are loaded."""
+    """All decisions made before any weights are loaded."""
 
     student: FoundStudent
     recipe: Recipe
@@ -35,11 +35,11 @@ class Job:
     data: str | None  # name of the training file, if there is one
     examples: list[Example]
     tasks: dict[str, tuple[str, Task]]  # held-out: prompt id and what to score, by response id
-    window: Window | None  # of their local likelihood
+    window: Window | None  # for their local likelihood
     evaluations: int
 
     def identity(self) -> dict[str, Any]:
-        """What decides the result: runs that agree in it are the same run."""
+        """What decides the result: runs with the same identity are the same run."""
         return {
             "data": digest([[e.input_ids, e.num_prompt, *e.given] for e in self.examples]),
             "student": self.student.revision,
@@ -54,7 +54,7 @@ class Job:
         }
 
     def provenance(self) -> dict[str, Any]:
-        """What a reader wants to know beyond the identity; no times, so that reruns are equal."""
+        """Facts for readers beyond the identity; without times, so reruns are equal."""
         return {
             "student": self.student.name,
             "data": self.data,
@@ -75,7 +75,7 @@ def plan_job(
     evaluations: int,
     trust_remote_code: bool,
 ) -> Job:
-    """Read and tokenize everything; the arguments are those of `lalp.training.trainer.train`."""
+    """Read and tokenize everything; arguments as in `lalp.training.trainer.train`."""
     pairs = load_examples(data)
     found = find_student(student, trust_remote_code=trust_remote_code)
     if not pairs:
@@ -99,7 +99,7 @@ def plan_job(
 def _held_out_tasks(
     held_out: HeldOut, student: FoundStudent, pairs: Sequence[tuple[Prompt, Response]]
 ) -> dict[str, tuple[str, Task]]:
-    """By response id, its prompt's id and what to score; prompt by prompt."""
+    """By response id: its prompt's id and its text to score; prompt by prompt."""
     check_splitter(held_out.splitter)
     tokenizer, limit = student.tokenizer, student.max_positions
     tasks = {
@@ -115,7 +115,7 @@ def _held_out_tasks(
 
 
 def trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> SFTConfig:
-    """What the trainer is told; making it also joins the processes that accelerate launched."""
+    """The trainer's arguments; making them also joins the processes that accelerate launched."""
     on_cpu = _is_cpu(device)
     bf16 = training_dtype(recipe, device) == "bfloat16"
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
@@ -131,9 +131,9 @@ def trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> 
         warmup_steps=recipe.warmup_ratio,
         weight_decay=recipe.weight_decay,
         max_grad_norm=recipe.max_grad_norm,
-        # FSDP checkpoints activations itself, as its configuration file says.
+        # FSDP checkpoints activations itself, by its configuration file.
         activation_checkpointing=recipe.gradient_checkpointing and not sharded,
-        # All epochs are one: the order is in the data.
+        # All epochs form one, because the order is in the data.
         num_train_epochs=1,
         train_sampling_strategy="sequential",
         max_length=None,
@@ -148,13 +148,13 @@ def trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> 
         ddp_find_unused_parameters=False,
         ddp_timeout=7200,
     )
-    # The recipe's word counts, not that of accelerate's configuration file.
+    # The recipe decides, not accelerate's configuration file.
     config.mixed_precision = "bf16" if config.bf16 else "no"
     return config
 
 
 def training_dtype(recipe: Recipe, device: str | None = None) -> str:
-    """What a recipe is computed in: ``bfloat16`` if it asks for it and the device is made for it.
+    """The precision of a recipe: ``bfloat16`` if it asks for it and the device is made for it.
 
     On a CPU without matrix units for bfloat16 it is ``float32``. Weights are float32 either way.
     """
@@ -163,9 +163,9 @@ def training_dtype(recipe: Recipe, device: str | None = None) -> str:
 
 
 def has_bfloat16_units() -> bool:
-    """Whether this CPU multiplies matrices in bfloat16 (AMX), several times as fast as in float32.
+    """Whether this CPU multiplies matrices in bfloat16 (AMX), several times faster than float32.
 
-    Instructions for bfloat16 vectors do not count. An older torch does not tell: then it has none.
+    Instructions for bfloat16 vectors do not count. If an older torch does not tell, it has none.
     """
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16"))
@@ -186,6 +186,6 @@ def _is_cpu(device: str | None) -> bool:
     return name == "cpu"
 
 
-# Read on import: an edit on disk changes nothing of what this process runs. The code of `steps`
-# need not count: the steps of held-out responses are part of the identity themselves.
+# Read on import, because a later edit on disk does not change this process. The code of `steps`
+# need not count: the identity contains the steps of held-out responses.
 _CODE = fingerprint("training", "scoring", "students")

@@ -1,7 +1,7 @@
 """Export to LLaMA-Factory, the paper's trainer: the data, its settings, and DeepSpeed's.
 
-LLaMA-Factory does not use the student's chat template but named formats of its own. Comparing
-texts finds the one that fits, since what is trained on should be what LALP scores.
+LLaMA-Factory does not use the student's chat template, but its own named formats. A comparison of
+texts finds the one that fits, because training texts should be the texts that LALP scores.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lalp.training.recipes import Recipe
 
 @dataclass(frozen=True)
 class Format:
-    """How LLaMA-Factory writes a chat; ``llamafactory.yaml`` says what each field is."""
+    """How LLaMA-Factory writes a chat; ``llamafactory.yaml`` explains each field."""
 
     begins: bool
     system: str
@@ -54,12 +54,12 @@ def export_llamafactory(
     """Write a folder to train in: ``FORCE_TORCHRUN=1 llamafactory-cli train train.yaml``.
 
     It holds ``train.json``, ``dataset_info.json``, ``train.yaml`` and ``zero3.json``. ``template``
-    is LLaMA-Factory's name of the chat format, found if not given; the other arguments are those
-    of `lalp.training.trainer.train`. InputError if no format fits the student.
+    is LLaMA-Factory's name of the chat format, found if not given; the other arguments are those of
+    `lalp.training.trainer.train`. InputError if no format fits the student.
 
     Returns:
         ``template``, ``num_examples``, and ``num_different``: how many of their prompts
-        LLaMA-Factory writes in another way than the student's chat template (None: not known).
+        LLaMA-Factory writes differently from the student's chat template (None: unknown).
     """
     found = find_student(student, trust_remote_code=trust_remote_code)
     tokenizer = found.tokenizer
@@ -75,7 +75,7 @@ def export_llamafactory(
             != _before_response(render_prompt(tokenizer, prompt))
             for prompt, _ in pairs
         )
-    # As `lalp train` cuts.
+    # Cut as in `lalp train`.
     recipe = replace(recipe, max_length=min(recipe.max_length, found.max_positions))
     source = found.source
     settings = _DATA["settings"] | {
@@ -102,23 +102,23 @@ def export_llamafactory(
 def _find_template(
     tokenizer: PreTrainedTokenizerBase, student: str, given: str | None
 ) -> tuple[str, str | None]:
-    """The format's name, and the default system message where the student's is another one."""
+    """The format's name, and the default system message if the student's differs."""
     names = [name for name in FORMATS if given in (None, name)]
     found = {name: _default_system(tokenizer, FORMATS[name]) for name in names}
     fitting = {name: system for name, system in found.items() if system is not None}
-    if given is not None and not fitting:  # taken at the user's word
+    if given is not None and not fitting:  # trust the user
         return given, None
     if not fitting:
         known, advice = ", ".join(FORMATS), "give --template with LLaMA-Factory's name of it"
         raise InputError(f"student {student!r}: its chat template is none of {known}: {advice}")
-    # Several names stand for one format: one with the right default, else the student's own.
+    # Several names stand for one format: take one with the right default, else the student's.
     is_own = {name: fitting[name] == FORMATS[name].default_system for name in fitting}
     name = max(fitting, key=lambda name: (is_own[name], name in student.lower()))
     return name, None if is_own[name] else fitting[name]
 
 
 def _default_system(tokenizer: PreTrainedTokenizerBase, form: Format) -> str | None:
-    """The system message that the student's chat template adds by itself; None: another format."""
+    """The system message that the student's chat template adds itself; None: another format."""
     if not tokenizer.chat_template:
         return None
     prompt = Prompt("probe", (Message("user", "What is 1 + 1?"),))
@@ -135,7 +135,7 @@ def _default_system(tokenizer: PreTrainedTokenizerBase, form: Format) -> str | N
 
 
 def _as_written(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: Response) -> Response:
-    """The response as its text must be there: with the tag that opens its thought, without an end.
+    """The response text that must be there: with the tag that opens its thought, without an end.
 
     LLaMA-Factory's formats do not open a thought as a student's template may, and they all write
     the end of the turn.

@@ -20,7 +20,7 @@ _HELD_OUT_COLUMNS = ["step", "prompt_id", "response_id", "galp", "lalp", "reason
 
 
 def load_log(folder: str | os.PathLike) -> pd.DataFrame:
-    """The log of a finished run: what `train` returned."""
+    """The log of a finished run: the result of `train`."""
     return pd.read_csv(Path(folder) / LOG_FILE, float_precision="round_trip")
 
 
@@ -35,7 +35,7 @@ def log_summary(table: pd.DataFrame) -> dict[str, Any]:
     """
     counts = {"num_steps": int(table["step"].max()), "num_tokens": int(table["num_tokens"].sum())}
     measures = table[["loss", "global_nll", "local_nll"]]
-    # Filled from the other side, the first and the last row hold the first and the last value.
+    # After filling from the other side, the first and last row hold the first and last value.
     ends = measures.bfill().iloc[0], measures.ffill().iloc[-1]
     return counts | {name: [end[name] for end in ends] for name in measures}
 
@@ -62,18 +62,18 @@ def write_tables(
     steps_per_epoch: float,
     tasks: Mapping[str, tuple[str, Task]],
 ) -> None:
-    """Write what `load_log` and `load_held_out` read, from the trainer's history and job."""
+    """Write the files of `load_log` and `load_held_out` from the trainer's history and job."""
     rows, scored = [], []
     keys = [(prompt_id, response_id) for response_id, (prompt_id, _) in tasks.items()]
     for entry in history:
         if "held_out" in entry:
-            # Means over the responses that have a score; NaN where none has.
+            # Means over the responses that have a score; NaN if none has.
             galp, lalp = pd.DataFrame(entry["held_out"])[[0, 1]].astype(float).mean()
             pairs = zip(keys, entry["held_out"], strict=True)
             scored += [(entry["step"], *key, *scores) for key, scores in pairs]
             entry = {"step": entry["step"], "global_nll": -galp, "local_nll": -lalp}
         rows.append(entry)
-    # A step's loss and its held-out scores are entries of their own.
+    # A step's loss and its held-out scores are separate entries.
     table = pd.DataFrame(rows).groupby("step", as_index=False).first().reindex(columns=_LOG_COLUMNS)
     table["num_tokens"] = table["num_tokens"].fillna(0).astype(int)
     table["epoch"] = table["step"] / steps_per_epoch

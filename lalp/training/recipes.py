@@ -1,4 +1,4 @@
-"""Recipes: the hyperparameters of fine-tuning; the paper's stand in ``recipes.yaml``."""
+"""Recipes: the hyperparameters of fine-tuning; ``recipes.yaml`` has the paper's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lalp.settings import STRICT, parse_settings
 
 
 def _from_text(value: Any) -> Any:
-    """A text such as ``5e-6``, which YAML does not read as a number, as the number it names."""
+    """The number that a text such as ``5e-6`` names; YAML does not read it as a number."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:
@@ -24,7 +24,7 @@ def _from_text(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(_from_text)]
-# More can only be a mistake, and would fill the memory with the order of examples.
+# More must be a mistake, and would fill the memory with the order of examples.
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Schedule = Literal[*(kind.value for kind in SchedulerType)]
 
@@ -38,7 +38,7 @@ class Recipe:
     batch_size: Count  # examples per device and forward pass
     gradient_accumulation: Count  # forward passes per optimizer step
     schedule: Schedule  # of the learning rate: cosine, linear, constant, ...
-    warmup_ratio: Annotated[Number, Field(ge=0, lt=1)]  # share of steps in which the rate rises
+    warmup_ratio: Annotated[Number, Field(ge=0, lt=1)]  # share of steps with a rising rate
     # Tokens per example; longer ones are cut.
     max_length: Annotated[int, Field(ge=2, le=1_000_000_000)]
     weight_decay: Annotated[Number, Field(ge=0)]  # AdamW's
@@ -52,10 +52,10 @@ RECIPES = {name: Recipe(**values) for name, values in read_data("training/recipe
 
 
 def load_recipe(name: str | Path, **changes: Any) -> Recipe:
-    """A recipe by its name in `RECIPES`, or from a YAML file that gives every field of `Recipe`.
+    """A recipe by its name in `RECIPES`, or from a YAML file with every field of `Recipe`.
 
-    ``changes`` are fields to take instead; None leaves a field as it is. InputError if there is no
-    such recipe, or the file or a change does not fit `Recipe`.
+    ``changes`` are fields to replace; None leaves a field as it is. InputError if there is no such
+    recipe, or the file or a change does not fit `Recipe`.
 
     Example:
         >>> load_recipe("paper-32b", epochs=1).epochs

@@ -1,9 +1,9 @@
 """Supervised fine-tuning of a student on selected responses (paper, Sec. 7.4, B.4, Fig. 6).
 
-TRL's `SFTTrainer` on accelerate does the work, so that one command serves one CPU and a cluster.
-What is ours: the tokens in the loss are those that LALP scores, plus the end of the turn; the order
-of examples is fixed beforehand; held-out likelihoods are measured by the project's own scoring; and
-a killed run goes on from its last sound checkpoint to the same weights, bit for bit.
+TRL's `SFTTrainer` on accelerate does the work, so one command serves one CPU and a cluster. This
+project adds four things. The tokens in the loss are those that LALP scores, plus the end of the
+turn. The order of examples is fixed beforehand. The project's own scoring measures held-out
+likelihoods. A killed run continues from its last sound checkpoint to the same weights, bit for bit.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from lalp.training.job import Job, plan_job, trainer_config
 from lalp.training.log import load_log, write_tables
 from lalp.training.recipes import Recipe
 
-# Each takes a pass over the held-out responses.
+# Each needs a pass over the held-out responses.
 _MOST_EVALUATIONS = 10_000
 # Without `save_steps`, a checkpoint is written whenever this many seconds of work could be lost.
 SECONDS_PER_CHECKPOINT = 600
@@ -60,15 +60,15 @@ def train(
     trust_remote_code: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Fine-tune a student; a killed run goes on, a finished one is read.
+    """Fine-tune a student; a killed run continues, a finished one is read.
 
     The loss is the mean over the completion tokens of an optimizer step, over all its devices. Work
-    in progress lies in ``OUT.partial``; ``out`` appears when it is complete, with weights,
-    tokenizer, ``training_log.csv``, ``held_out.csv`` and ``run.json``.
+    in progress is in ``OUT.partial``; ``out`` appears when it is complete, with weights, tokenizer,
+    ``training_log.csv``, ``held_out.csv`` and ``run.json``.
 
     ``data`` is a training file (``messages`` or ``prompt-completion``), or prompts and responses;
     ``student`` and ``trust_remote_code`` are as in `load_student`; ``device`` is cpu or cuda. The
-    ``seed`` is for the order of examples, and for dropout where the student has it. ``held_out`` is
+    ``seed`` decides the order of examples, and dropout if the student has it. ``held_out`` is
     scored at as many evenly spaced points as ``evaluations`` says, the first before training and
     the last after it (1: after it only). Checkpoints are ``save_steps`` optimizer steps apart, or
     ten minutes.
@@ -77,7 +77,7 @@ def train(
         One row per optimizer step, and one for step 0 if something is held out: ``step``,
         ``epoch``, ``loss`` (nats per token), ``learning_rate``, ``grad_norm`` (before clipping),
         ``num_tokens`` (in the loss), ``global_nll`` and ``local_nll`` (-GALP and -LALP, means over
-        held-out responses, nats per token; NaN where not measured), ``seconds``.
+        held-out responses, nats per token; NaN if not measured), ``seconds``.
 
     Raises:
         InputError: If data, student, recipe or device cannot be used, ``out`` holds something
@@ -109,18 +109,18 @@ def train(
 
 def _make_trainer(job: Job, course: _Course) -> _Trainer:
     if job.config.device.type != "cpu":
-        # Asks for deterministic kernels; an operation that has none warns, and is used.
+        # Asks for deterministic kernels; an operation without one warns, but is used.
         enable_full_determinism(job.config.seed, warn_only=True)
     student, tokenizer = job.student, job.student.tokenizer
-    # In float32, whatever the recipe computes in: AdamW's small steps would be lost in bfloat16.
+    # In float32 for every recipe, because AdamW's small steps would be lost in bfloat16.
     trusted = {"trust_remote_code": student.trust_remote_code}
     model = load_model(student.name, student.source, torch.float32, **trusted)
     vocabulary = vocabulary_size(model)
     _check_ids(job, vocabulary)
     ids = (tokenizer.pad_token_id, tokenizer.eos_token_id)
-    # It is masked: any id will do that the model has.
+    # It is masked, so any id of the model will do.
     pad = next((i for i in ids if i is not None and i < vocabulary), 0)
-    # The last one fills up steps: no token of it is in the loss.
+    # The last one fills up steps; none of its tokens is in the loss.
     filler = {"input_ids": [pad, pad], "labels": [IGNORED, IGNORED]}
     rows = [{"input_ids": list(e.input_ids), "labels": e.labels} for e in job.examples] + [filler]
     order = [len(job.examples) if i is None else i for step in course.steps for i in step]
@@ -134,7 +134,7 @@ def _make_trainer(job: Job, course: _Course) -> _Trainer:
         callbacks=[course],
     )
     trainer.remove_callback(PrinterCallback)
-    # Or it would write the tokenizer's special tokens into the model's configurations.
+    # Otherwise it would write the tokenizer's special tokens into the model's configurations.
     trainer.processing_class = None
     course.trainer = trainer
     return trainer
@@ -153,7 +153,7 @@ class _Trainer(SFTTrainer):
     """TRL's trainer with a cheaper loss on a CPU, and without telemetry and model cards."""
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As transformers does it: TRL's own writes a model card."""
+        """As in transformers; TRL's own writes a model card."""
         with writing(self.args.output_dir):
             Trainer._save_checkpoint(self, model, trial)
 
@@ -169,7 +169,7 @@ class _Trainer(SFTTrainer):
     ) -> Tensor:
         """Cross-entropy summed over completion tokens, divided by those of the whole step.
 
-        TRL's own loss does the same in tiles. On a CPU, it would compute logits and entropies at
+        TRL's own loss does the same in tiles. On a CPU, TRL's would compute logits and entropies at
         every position.
         """
         forward = type(self.accelerator.unwrap_model(self.model)).forward
@@ -209,7 +209,7 @@ class _Course(TrainerCallback):
         self._save_steps, self._progress = save_steps, progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        # Where not silenced here, tqdm still heeds TQDM_DISABLE.
+        # If not silenced here, tqdm still obeys TQDM_DISABLE.
         options = {} if self._progress and PartialState().is_main_process else {"disable": True}
         done = state.global_step
         self._bar = tqdm(total=len(self.steps), initial=done, unit="step", **options)
@@ -220,7 +220,7 @@ class _Course(TrainerCallback):
         self._began = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._seconds = time.monotonic() - self._began  # without what happens between steps
+        self._seconds = time.monotonic() - self._began  # without the work between steps
         self._bar.update()
         self._measure(state)
         if self._save_steps is None:
@@ -246,14 +246,14 @@ class _Course(TrainerCallback):
         self._bar.set_postfix(loss=f"{logs['loss']:.4f}", refresh=False)
         taken = [i for i in self.steps[state.global_step - 1] if i is not None]
         num_tokens = sum(self.job.examples[i].num_tokens for i in taken)
-        # The trainer has just written the entry, without what only the course knows.
+        # The trainer has just written the entry, without the course's own values.
         state.log_history[-1] |= {"seconds": self._seconds, "num_tokens": num_tokens}
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._bar.close()
 
     def _measure(self, state: Any) -> None:
-        """Score held-out responses, unless the checkpoint that the run went on from has them."""
+        """Score held-out responses, unless the checkpoint that the run resumed from has them."""
         step = state.global_step
         done = {entry["step"] for entry in state.log_history if "held_out" in entry}
         if step not in self.measured or step in done:

@@ -135,9 +135,9 @@ def test_every_interval_of_readme_stands_in_the_tested_pages():
     pattern = r"[\d.]+(?: %)? \[[-\d.]+, [-\d.]+\]"
     others = "\n".join(text for name, text in PAGES.items() if name != "README.md")
     known = set(re.findall(pattern, others))
-    # 2 of 100 responses [1, 6]; the loss, which a page gives with its unit.
-    known |= {"100 [1, 6]", "0.060 [0.044, 0.077]"}
-    assert "2 of 100 responses [1, 6]" in others and "0.060 nats [0.044, 0.077]" in others
+    # The shift in points; the loss, which a page gives with its unit.
+    known |= {"0.060 [0.044, 0.077]"}
+    assert "2 points [1, 6]" in others.replace("\n", " ") and "0.060 nats [0.044, 0.077]" in others
     found = re.findall(pattern, PAGES["README.md"])
     assert len(found) >= 10 and set(found) <= known
 
@@ -210,8 +210,8 @@ CLAIMS = {one["claim"]: one for one in rows("overview.csv")}
         (
             "LALP takes its responses",
             "why",
-            "8.06 [3.23, 19.35] of 100 responses",
-            "8 of 100 responses [3, 19] change",
+            "shares shift by 8.06 [3.23, 19.35] points",
+            "shares shift by 8 points [3, 19]",
         ),
         ("LALP takes its responses", "why", "probability 0.54", "0.54 by chance alone"),
         ("LALP takes its responses", "needs", "180 prompts", "180 prompts would resolve it"),
@@ -534,7 +534,7 @@ def test_long_traces_and_what_is_chosen():
     gaps = (grids["galp"] - grids["lalp@4"]).mean(axis=1).to_numpy()
     draws = np.random.default_rng(0).integers(0, len(gaps), (2000, len(gaps)))
     moved = 50 * (shares[0] - shares[1]).abs().sum()
-    assert f"and {moved:.0f} of 100 responses [" in text
+    assert f"shares shift by {moved:.0f} points [" in text
     ends = (gaps.mean(), *np.quantile(gaps[draws].mean(axis=1), [0.025, 0.975]))
     assert f"LALP lies {ends[0]:.2f} nats [{ends[1]:.2f}, {ends[2]:.2f}] below GALP" in text
 
@@ -545,11 +545,22 @@ def test_long_traces_and_what_is_chosen():
         (
             "LALP takes its responses",
             "run",
-            "MATH: 2 [1, 6] of 100",
-            "and 2 of 100 responses [1, 6]",
+            "MATH: shares shift by 2 [1, 6] points",
+            "the teachers' shares shift by 2 points [1, 6]",
         ),
-        ("LALP takes its responses", "verdict", "does not hold", "That claim does not hold here"),
-        ("LALP takes its responses", "why", "as under every control of length", "nor under any"),
+        ("LALP takes its responses", "verdict", "does not hold", "The claim does not hold here"),
+        (
+            "LALP takes its responses",
+            "run",
+            "for 6 [3, 12] % of",
+            "for 6 % of the problems [3, 12]",
+        ),
+        (
+            "LALP takes its responses",
+            "why",
+            "under similar length: not resolved",
+            "of similar length it is not resolved",
+        ),
         ("A quarter of the problems finds", "run", "MATH: 100% of subsets of 32", "in every draw"),
         ("The gap grows with", "verdict", "holds", "grows with position for every teacher"),
         (

@@ -1,8 +1,8 @@
-"""A longer run of fine-tuned students, its results committed with what made them (`make arms`).
+"""A longer run of fine-tuned students; its results are committed with their origin (`make arms`).
 
-``python -m lalp.paper.arms --profile standard`` trains and evaluates every arm of a profile, goes
-on where it stopped, and writes ``figures/arms_standard/*.csv`` and ``provenance.json``, which
-`05_sft` and `06_eval` show, and check by training one arm again.
+``python -m lalp.paper.arms --profile standard`` trains and evaluates every arm of a profile,
+continues where it stopped, and writes ``figures/arms_standard/*.csv`` and ``provenance.json``. The
+notebooks `05_sft` and `06_eval` show these, and check them by training one arm again.
 """
 
 from __future__ import annotations

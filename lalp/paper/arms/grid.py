@@ -1,9 +1,9 @@
 """Training and evaluation of a grid of arms, several at a time, and their results.
 
 An arm's student is trained (`lalp.training`) and answers held-out problems
-(`lalp.sampling.samples`) in a folder named after everything that decides the result. So a grid goes
-on after a crash, and two rules that choose the same responses share one run. Arms run side by side
-in worker processes, one thread each: on a CPU that is faster than one arm at a time on all threads.
+(`lalp.sampling.samples`) in a folder named after everything that decides the result. So a grid
+continues after a crash, and two rules that choose the same responses share one run. Arms run side
+by side in worker processes with one thread each. On a CPU this is faster than one after another.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BEFORE = "before training"
 COMMITTED = "standard"
 # A trained student's largest file, which is deleted once it has answered.
 WEIGHTS = "model.safetensors"
-# Whose code decides what a student learns and how its held-out scores come out.
+# The packages whose code decides what a student learns and how its held-out scores come out.
 ARM_CODE_PARTS = ("training", "steps", "scoring", "students")
 
 
@@ -48,7 +48,7 @@ def _student_revision(name: str) -> str:
 
 
 def labelled(arm: Arm, table: pd.DataFrame) -> pd.DataFrame:
-    """An arm's table behind the columns ``group``, ``arm`` and ``seed``."""
+    """An arm's table, after the columns ``group``, ``arm`` and ``seed``."""
     key = {"group": arm.group, "arm": arm.name, "seed": arm.seed}
     return pd.concat([pd.DataFrame(key, table.index), table], axis=1)
 
@@ -82,7 +82,7 @@ def plan_runs(grid: Grid) -> dict[Arm, Run]:
     """
     setup, runs = grid.setup, {}
     by_id = {response.response_id: response for response in grid.pool.responses}
-    # With examples and seed, everything that decides the result.
+    # The examples, the seed, and everything else that decides the result.
     shared = [setup.recipe, setup.held_out, fingerprint(*ARM_CODE_PARTS)]
     shared += [_student_revision(setup.student), training_dtype(setup.recipe)]
     for arm in grid.arms:
@@ -99,7 +99,7 @@ def plan_runs(grid: Grid) -> dict[Arm, Run]:
 
 
 def untrained_run(setup: Setup) -> dict[Arm, Run]:
-    """The run of the student before training, which answers alone."""
+    """The run of the student before training, which only answers."""
     folder = setup.folder / f"before-{_student_revision(setup.student)[:16]}"
     return {Arm("", BEFORE, -1, ()): Run(folder, (), -1, setup)}
 
@@ -108,10 +108,10 @@ def untrained_run(setup: Setup) -> dict[Arm, Run]:
 
 
 def train_arms(grid: Grid, *, with_weights: bool = True) -> dict[str, pd.DataFrame]:
-    """Fine-tune a student for every arm; finished ones are read from their folders.
+    """Fine-tune a student for every arm; read finished ones from their folders.
 
-    Those whose weights were deleted are trained again, unless no weights are asked for. InputError
-    if an arm names a response that the pool lacks.
+    Students whose weights were deleted are trained again, unless no weights are asked for.
+    InputError if an arm names a response that the pool lacks.
 
     Returns:
         ``log``: one row per arm and optimizer step (`lalp.training.trainer.train`); ``held_out``:
@@ -140,7 +140,7 @@ def train_arms(grid: Grid, *, with_weights: bool = True) -> dict[str, pd.DataFra
 
 
 def train_run(run: Run) -> None:
-    """Train a run's student, also where it was trained and its weights were deleted."""
+    """Train a run's student, even if it was trained before and its weights were deleted."""
     if run.model.is_dir():  # a finished run whose weights were deleted
         shutil.rmtree(run.model)
     train(
@@ -161,7 +161,7 @@ def train_run(run: Run) -> None:
 def evaluate_arms(grid: Grid) -> pd.DataFrame:
     """Answers to held-out problems by the student before training and after each arm's.
 
-    Arms are trained before (`train_arms`). InputError if a problem is trained on, or an arm's
+    Arms must be trained first (`train_arms`). InputError if a problem was trained on, or an arm's
     student is missing.
 
     Returns:
@@ -186,7 +186,7 @@ def evaluate_arms(grid: Grid) -> pd.DataFrame:
     found = [labelled(arm, pd.read_parquet(run.answers)) for arm, run in runs.items()]
     answers = pd.concat(found, ignore_index=True)
     names = ["prompt_id", "sample", "text", "num_tokens", "truncated"]
-    # Students often answer alike: each different text is graded once.
+    # Students often give the same answer: each distinct text is graded once.
     texts = answers.drop_duplicates(names)[names].to_dict("records")
     graded = grade_completions(setup.problems, [Completion(**row) for row in texts])
     return answers.merge(graded, on=names, how="left").drop(columns="text")
@@ -212,11 +212,11 @@ def answer_run(run: Run) -> None:
 
 @dataclass(frozen=True)
 class ArmResults:
-    """What came out of a grid of arms; the tables of `arm_table`, `train_arms`, `evaluate_arms`.
+    """The results of a grid of arms; the tables of `arm_table`, `train_arms`, `evaluate_arms`.
 
-    ``answers`` is empty if none were asked for. ``provenance`` holds profile, day, commit, hours,
-    versions and what training was computed in (``dtype``) of a committed run, and nothing for a
-    live one.
+    ``answers`` is empty if none were asked for. For a committed run, ``provenance`` holds profile,
+    day, commit, hours, versions and the precision of training (``dtype``). For a live run it is
+    empty.
     """
 
     arms: pd.DataFrame
@@ -227,7 +227,7 @@ class ArmResults:
 
 
 def run_grid(grid: Grid, *, answers: bool = True, with_weights: bool = True) -> ArmResults:
-    """Train the students of a grid and let them answer; what is there already is read."""
+    """Train the students of a grid and let them answer; finished ones are read."""
     trained = train_arms(grid, with_weights=with_weights)
     table = evaluate_arms(grid) if answers else pd.DataFrame()
     return ArmResults(arm_table(grid.arms, grid.scores), **trained, answers=table)
@@ -247,7 +247,7 @@ def run_in_turns(grid: Grid) -> ArmResults:
 
 def load_results(name: str) -> ArmResults:
     """The committed results of a run, by its profile's name; InputError if none."""
-    # Answers that look like numbers are texts all the same.
+    # Answers that look like numbers are still texts.
     texts = ("extracted",)
     return load_committed(ArmResults, f"arms_{name}", f"make arms PROFILE={name}", texts)
 
@@ -255,11 +255,11 @@ def load_results(name: str) -> ArmResults:
 def profile_results(
     profile: Profile, seed: int, *, answers: bool = True
 ) -> tuple[Grid, ArmResults]:
-    """What a profile's notebooks show, and the grid that it comes from.
+    """What a profile's notebooks show, and the grid behind it.
 
-    A profile that reads committed results shows those of the longer run `COMMITTED`, whose
-    responses are chosen again from the profile's scores; all others train and evaluate their own
-    arms. ``seed`` chooses the prompts of the latter. What was trained in float32 is again.
+    A profile that reads committed results shows those of the longer run `COMMITTED`; its responses
+    are chosen again from the profile's scores. All others train and evaluate their own arms, on
+    prompts that ``seed`` chooses. What was trained in float32 is retrained in it.
     """
     if not profile.results:
         planned = plan_grid(profile, seed)

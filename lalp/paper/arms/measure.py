@@ -1,15 +1,15 @@
 """Fine-tuned students: training loss, held-out NLL, accuracy (paper, Fig. 6, Tables 1 and 3).
 
-An arm is one training set; ``group`` names the comparison that it belongs to. All arms of a group
-and seed see the same prompts in the same order, so optimizer steps can be paired between them. All
-measures are taken on the same held-out responses and problems, so these can be paired too.
+An arm is one training set; ``group`` names its comparison. All arms of a group and seed see the
+same prompts in the same order, so optimizer steps can be paired between them. All measures are
+taken on the same held-out responses and problems, so these can be paired too.
 
 Tables begin with ``group``, ``arm`` and ``seed``; ``low`` and ``high`` are the ends of intervals
-over units. Of nats these are prompts: Student's t below 50 of them, else a bootstrap that draws the
-same for every arm (``draws``: the ``num_resamples`` and ``seed`` of `lalp.stats.mean_interval`). Of
-accuracies they are problems: Wilson's.
-Differences are those of each arm of a group to the arm ``against``; where the group lacks one, an
-InputError says so. NLL is in nats per token.
+over units. For nats the units are prompts: Student's t below 50 of them, else a bootstrap with the
+same draws for every arm (``draws``: the ``num_resamples`` and ``seed`` of
+`lalp.stats.mean_interval`). For accuracies they are problems, and the interval is Wilson's.
+Differences are between each arm of a group and the arm ``against``; an InputError says if the group
+lacks it. NLL is in nats per token.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def describe_scale(results: ArmResults) -> str:
 
 
 def baselines(arms: pd.DataFrame) -> dict[str, str]:
-    """Per comparison the arm to subtract: random, the lowest third, the full prefix, or the first.
+    """The arm to subtract in each comparison: random, lowest third, full prefix, or the first.
 
     ``arms`` comes from `lalp.paper.arms.plan.arm_table`.
     """
@@ -76,7 +76,7 @@ def _mean_of_units(values: pd.Series, draws: Mapping[str, int]) -> tuple[float, 
 def loss_table(log: pd.DataFrame) -> pd.DataFrame:
     """Mean training loss of every run in its first and last epoch, and the fall between (Fig. 6).
 
-    ``log`` has one row per optimizer step. The fall is NaN where there is one epoch only.
+    ``log`` has one row per optimizer step. The fall is NaN if there is only one epoch.
     """
     steps = _numbered_epochs(log)
     by_epoch = steps.groupby([*_ARM, "epoch"], sort=False)["loss"].mean().reset_index("epoch")
@@ -90,15 +90,15 @@ def loss_table(log: pd.DataFrame) -> pd.DataFrame:
 def _numbered_epochs(log: pd.DataFrame) -> pd.DataFrame:
     """Steps that have a loss, each with the number of its epoch, from 1."""
     steps = log[log["loss"].notna()]
-    # Rounded, since a third of an epoch three times may be a little more than one.
+    # Rounded, because three times a third of an epoch may be a little more than one.
     return steps.assign(epoch=np.ceil(steps["epoch"].round(6)).clip(lower=1).astype(int))
 
 
 def loss_differences(log: pd.DataFrame, group: str, against: str, **draws: int) -> pd.DataFrame:
     """Differences in the first epoch's training loss, step by step.
 
-    Steps of one seed hold different prompts, those of several seeds the same ones: there is one
-    interval per seed, not one over all.
+    Steps of one seed hold different prompts, but steps of several seeds hold the same ones. So each
+    seed has its own interval.
     """
     steps = _numbered_epochs(log).query("epoch == 1")
     rows = [
@@ -113,10 +113,10 @@ def loss_differences(log: pd.DataFrame, group: str, against: str, **draws: int) 
 
 
 def held_out_nll(held_out: pd.DataFrame) -> pd.DataFrame:
-    """NLL of every held-out response after training and before it, means over seeds.
+    """NLL of every held-out response before and after training, as means over seeds.
 
-    Takes the scores that `lalp.paper.arms.grid.train_arms` gives. Columns are the values of
-    `MEASURES`, and the same with `` before``.
+    Takes the scores of `lalp.paper.arms.grid.train_arms`. Columns are the values of `MEASURES`, and
+    the same names with `` before``.
     """
     keys, columns = ["group", "arm", "prompt_id", "response_id"], list(MEASURES.values())
     table = held_out.rename(columns=MEASURES)
@@ -131,7 +131,7 @@ def held_out_changes(nll: pd.DataFrame, **draws: int) -> pd.DataFrame:
     """How far training moved held-out NLL (`held_out_nll`); a change below 0 is learning."""
     rows = []
     for (group, arm), frame in nll.groupby(["group", "arm"], sort=False):
-        # Responses to one prompt are not independent: their mean is one unit.
+        # Responses to one prompt are not independent, so their mean is one unit.
         by_prompt = frame.groupby("prompt_id").mean(numeric_only=True)
         for measure in MEASURES.values():
             before, after = by_prompt[f"{measure} before"], by_prompt[measure]
@@ -167,9 +167,9 @@ def accuracy_by_arm(answers: pd.DataFrame) -> pd.DataFrame:
     """Share of correct answers per arm: one greedy answer, and the mean over samples (Table 3).
 
     Problems are the unit: a problem's answers by all seeds and samples are averaged first. Every
-    interval is Wilson's, with problems as trials. That is as wide as if each problem were solved
-    always or never, so too wide where samples differ; but it has a width where nothing is solved,
-    and one kind for all arms makes them comparable. ``answers`` are those of
+    interval is Wilson's, with problems as trials. It is as wide as if each problem were solved
+    always or never, so it is too wide where samples differ. But it has a width where nothing is
+    solved, and one kind of interval keeps arms comparable. ``answers`` are those of
     `lalp.paper.arms.grid.evaluate_arms`; ``truncated`` is the share of cut-off ones.
     """
     kinds = np.where(answers["temperature"] == 0, "greedy", "sampled")
@@ -188,7 +188,7 @@ def accuracy_differences(answers: pd.DataFrame, group: str, against: str) -> pd.
     """Differences in accuracy on the same problems, over all answers (as in `accuracy_by_arm`).
 
     Intervals are those of `paired_shares_interval`, which go with Wilson's. ``num_differ`` counts
-    problems on which the two have another share of correct answers.
+    problems on which the two differ in their share of correct answers.
     """
     rows = []
     answers = answers.assign(correct=answers["correct"].astype(float))

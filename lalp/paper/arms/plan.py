@@ -26,7 +26,7 @@ from lalp.training.recipes import RECIPES, Recipe
 
 RULES, EQUAL_TOKENS, THIRDS, WINDOWS, TEACHERS = SFT_GROUPS
 _LIKE = "random like "
-# Samples beside the greedy answer: the evaluation's temperature and top-p (Table 7).
+# Samples besides the greedy answer: the evaluation's temperature and top-p (Table 7).
 _TEMPERATURE, _TOP_P = 0.6, 0.95
 
 
@@ -34,9 +34,9 @@ _TEMPERATURE, _TOP_P = 0.6, 0.95
 class Arm:
     """What one student is trained on."""
 
-    group: str  # The comparison it belongs to, one of `SFT_GROUPS`; thirds with the teacher's name
-    name: str  # What is compared in it, for example ``lalp`` or ``highest``
-    seed: int  # For the choice (where it is random), the order of examples and nothing else
+    group: str  # The comparison, one of `SFT_GROUPS`; for thirds with the teacher's name
+    name: str  # What it is compared as, for example ``lalp`` or ``highest``
+    seed: int  # Decides the choice (if it is random) and the order of examples, and nothing else
     response_ids: tuple[str, ...]
 
 
@@ -50,8 +50,8 @@ class Setup:
     folder: Path  # Of the runs, which have one folder each
     workers: int  # Students trained at the same time, at most one per core
     problems: tuple[Prompt, ...]  # Held out too, with reference answers
-    samplings: tuple[Sampling, ...]  # Every problem is answered once for each of them
-    rows: int | None = None  # Answers drawn at once; None: as `lalp.sampling.samples.generate` does
+    samplings: tuple[Sampling, ...]  # Every problem is answered once with each of them
+    rows: int | None = None  # Answers drawn at once; None: as in `lalp.sampling.samples.generate`
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Grid:
 
     arms: tuple[Arm, ...]
     pool: Pool
-    scores: pd.DataFrame  # Of the candidates in ``pool`` that the arms choose among
+    scores: pd.DataFrame  # Scores of the candidates in ``pool`` that the arms choose among
     setup: Setup
 
 
@@ -71,8 +71,8 @@ def plan_arms(scores: pd.DataFrame, profile: Profile) -> list[Arm]:
     """Arms of the profile's comparisons, each with every seed.
 
     ``scores`` holds the candidates, one row per response. A rule is one of `lalp.select`, or
-    ``random like RULE``: the control matched on that rule's teacher mix. In "equal tokens" each is
-    cut to the number of response tokens that the shortest selection has.
+    ``random like RULE``: the control matched on that rule's teacher mix. In "equal tokens" each
+    selection is cut to as many response tokens as the shortest one has.
     """
     return [
         Arm(group, name, seed, tuple(sorted(table["response_id"])))
@@ -118,7 +118,7 @@ def _selections(
 
 
 def arm_table(arms: Sequence[Arm], scores: pd.DataFrame) -> pd.DataFrame:
-    """Examples, response tokens, mean scores and teachers of what each arm is trained on."""
+    """Examples, response tokens, mean scores and teachers in the training set of each arm."""
     by_id = scores.set_index("response_id")
     columns = score_columns(scores)
     teachers = sorted(scores["teacher"].unique())
@@ -138,11 +138,11 @@ def arm_table(arms: Sequence[Arm], scores: pd.DataFrame) -> pd.DataFrame:
 def plan_grid(
     profile: Profile, seed: int, scores: pd.DataFrame | None = None, *, bf16: bool = True
 ) -> Grid:
-    """The profile's arms: trained on the first of its scored prompts, measured on other ones.
+    """The profile's arms: trained on the first of its scored prompts, measured on others.
 
-    ``seed`` is for the choice of prompts; arms take the seeds from 0 on. ``scores`` of these
-    prompts, and perhaps of others, may be given; else they are the profile's own. Without ``bf16``
-    training is computed in float32 everywhere. InputError if scores lack a candidate.
+    ``seed`` chooses the prompts; arms take the seeds from 0 on. ``scores`` must cover these prompts
+    and may cover others; by default they are the profile's own. Without ``bf16``, training is
+    computed in float32 everywhere. InputError if scores lack a candidate.
     """
     pool, _ = profile_pool(profile)
     if scores is None:
@@ -195,7 +195,7 @@ def _pick_held_out(pool: Pool, num_prompts: int, num_teachers: int, seed: int) -
     for place, prompt_id in enumerate(picked.prompts):
         mine = [r for r in picked.responses if r.prompt_id == prompt_id]
         mine.sort(key=lambda response: response.teacher)
-        # By turns, so that all teachers are measured about equally often.
+        # In turn, so that all teachers are measured about equally often.
         start = place % len(mine)
         kept += (mine[start:] + mine[:start])[:num_teachers]
     return replace(picked, responses=tuple(kept))
@@ -204,6 +204,6 @@ def _pick_held_out(pool: Pool, num_prompts: int, num_teachers: int, seed: int) -
 def _pick_problems(pool: Pool, profile: Profile, seed: int) -> tuple[Prompt, ...]:
     """Held-out problems that most teachers solve: the easier ones."""
     prompts = pick_candidates(pool, profile.eval_prompts, 1, seed).prompts.values()
-    if profile.pool == "champ":  # whose references are prose with alternatives
+    if profile.pool == "champ":  # their references are prose with alternatives
         return tuple(replace(p, answer=reference_expressions(p.answer)[0]) for p in prompts)
     return tuple(prompts)

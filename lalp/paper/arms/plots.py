@@ -42,7 +42,7 @@ def plot_arms(table: pd.DataFrame, xlabel: str, title: str, line: float | None =
     Args:
         table: ``group``, ``arm``, ``measure``, ``value``, ``low``, ``high``.
         xlabel: What the values are.
-        title: The run that they are of.
+        title: The run that they belong to.
         line: Where to draw a dashed line, for example at no change.
     """
     measures = list(dict.fromkeys(table["measure"]))

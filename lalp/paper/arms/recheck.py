@@ -1,10 +1,10 @@
-"""Committed fine-tuned students, checked: one arm, drawn by a seed, is trained and asked again.
+"""Check committed fine-tuned students: one arm, drawn by a seed, is trained and asked again.
 
-Everything is as it was in the committed run: responses, their order, recipe, held-out responses,
-problems, sampling. What comes before the first update of the weights must agree to `SAME_NATS`, on
-any machine. Each update then carries rounding on to the next, so a trained student's losses and
-scores have a wider bar, `TRAINED_NATS`, and its answers are counted, not demanded. What was trained
-in bfloat16 is counted alone: its rounding is coarser, and a CPU that lacks it trains in float32.
+Everything is as in the committed run: responses, their order, recipe, held-out responses, problems,
+sampling. Results from before the first update of the weights must agree to `SAME_NATS` on any
+machine. Each update then passes its rounding on to the next, so a trained student's losses and
+scores have a wider bar, `TRAINED_NATS`, and its answers are only counted. All that was trained in
+bfloat16 is only counted: its rounding is coarser, and a CPU that lacks it trains in float32.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _ANSWER = [*_ARM, "prompt_id", "temperature", "sample"]
 
 
 def one_arm(grid: Grid, seed: int, *, group: str = RULES, num_problems: int = 2) -> Grid:
-    """A grid of one arm of a comparison, with training seed 0, and a few of the problems.
+    """A grid of one arm of a comparison, with training seed 0, and some of the problems.
 
     Example:
-        ``one_arm(grid, seed=0).arms`` has one arm; another ``seed`` draws another one.
+        ``one_arm(grid, seed=0).arms`` has one arm; a different ``seed`` draws a different one.
     """
     arms = [arm for arm in grid.arms if (arm.group, arm.seed) == (group, 0)]
     if not arms:
@@ -49,10 +49,10 @@ def one_arm(grid: Grid, seed: int, *, group: str = RULES, num_problems: int = 2)
 def check_training(grid: Grid, committed: ArmResults, seed: int) -> pd.DataFrame:
     """Select every arm's responses again, and train one arm again; a row per check (`compare`).
 
-    InputError if the responses are others, or something differs by more than its bar.
+    InputError if the responses differ, or a value differs by more than its bar.
     """
     now = run_grid(one_arm(grid, seed), answers=False)
-    # A selection takes no training, so all of them are compared.
+    # Selections take no training, so all of them are compared.
     now = replace(now, arms=arm_table(grid.arms, grid.scores))
     return require_agreement(training_checks(committed, now), _COMMAND)
 
@@ -60,7 +60,7 @@ def check_training(grid: Grid, committed: ArmResults, seed: int) -> pd.DataFrame
 def check_answers(grid: Grid, committed: ArmResults, seed: int) -> pd.DataFrame:
     """Have the same arm, and the untrained student, answer again; a row per check (`compare`).
 
-    The arm is trained if its weights are not there. InputError if the untrained student's answers
+    The arm is trained if its weights are missing. InputError if the untrained student's answers
     differ.
     """
     now = run_grid(one_arm(grid, seed))
@@ -68,7 +68,7 @@ def check_answers(grid: Grid, committed: ArmResults, seed: int) -> pd.DataFrame:
 
 
 def training_checks(committed: ArmResults, now: ArmResults) -> list[dict[str, Any]]:
-    """What `compare` says on selections, losses and held-out scores made now."""
+    """`compare` of selections, losses and held-out scores made now with the committed ones."""
     scores = score_columns(now.arms)
     counts = [name for name in now.arms if name not in {*_ARM, *scores}]
     first, later = (now.log[now.log["step"].eq(1) == early] for early in (True, False))
@@ -89,10 +89,10 @@ def training_checks(committed: ArmResults, now: ArmResults) -> list[dict[str, An
 
 
 def answer_checks(committed: ArmResults, now: pd.DataFrame) -> list[dict[str, Any]]:
-    """What `compare` says on the answers given now: their ends, and the answers read from them.
+    """`compare` of the answers given now: their ends, and the answers read from them.
 
-    The untrained student's must be the same. The trained one's are counted: one other token, from
-    slightly different weights, changes all that follow.
+    The untrained student's must be the same. The trained student's are only counted: with slightly
+    different weights, one changed token changes all that follow.
     """
     untrained = now["arm"] == BEFORE
     columns: Sequence[str] = ["num_tokens", "truncated", "extracted", "outcome"]

@@ -1,17 +1,17 @@
 r"""Label every character of a response, then its tokens (paper, Sec. 7.4.1).
 
 The paper sorts tokens into four categories and names one or two members of each. Rules on the
-*text* fill in what it leaves open. A response is cut into spans (words, fixed phrases, numbers,
-symbols), and each span gets a **kind**. A token has the kind of the span that holds its first
-non-space character, so that a character has the same kind under every tokenizer.
+*text* fill the gaps. A response is cut into spans (words, fixed phrases, numbers, symbols), and
+each span gets a **kind**. A token has the kind of the span that holds its first non-space
+character, so a character has the same kind under every tokenizer.
 
 - **Connectives** are split by the top senses of the Penn Discourse Treebank: contingency and
   comparison are reasoning, expansion and time are discourse. "So" is the exception: the paper names
-  it as filler. Words that are mostly neither (when, as, for, while, where) are function words.
-- **White space.** A token of spaces only belongs to what follows, as it would if the tokenizer had
-  glued it there (many cut " 3" into " " and "3"). White space that holds a line break, or ends the
+  it as filler. Words that are rarely either (when, as, for, while, where) are function words.
+- **White space.** A token that holds only spaces belongs to the text after it, as if the tokenizer
+  had joined them (many cut " 3" into " " and "3"). White space that holds a line break, or ends the
   text, is layout.
-- **Doubt.** A span is unsure where a person could choose another kind ("so", "then", "second", the
+- **Doubt.** A span is in doubt if a person could choose another kind ("so", "then", "second", the
   comma in "x, y").
 - **Readings.** The paper's examples leave open what else is discourse: its own text puts
   "Therefore" there (Sec. 7.4.1) and its Table 4 among reasoning. ``READINGS`` holds several
@@ -51,7 +51,7 @@ class Span:
     sure: bool = True
 
 
-# Possessive and stopping at the next opener: linear, however many delimiters have no partner.
+# Possessive, and stops at the next opener: linear even if many delimiters have no partner.
 _MATH_REGION = re.compile(
     r"\$\$[^$]++\$\$"
     r"|(?<!\\)\\\[(?:[^\\]|\\(?![\[\]]))*+\\\]"
@@ -68,13 +68,13 @@ _LABEL = re.compile(
 _ENUMERATOR = re.compile(
     r"(?m)^[ \t]*[*_]*(?P<label>\(?(?:\d{1,3}|[A-Za-z]|[ivx]{2,4})[.)])(?=[*_]*[ \t])"
 )
-# "- 8a" may go on with a formula: a dash is a bullet before a word only.
+# A formula may follow in "- 8a": a dash is a bullet only before a word.
 _BULLET = re.compile(
     r"(?m)^[ \t]*(?P<label>[-*–](?=[ \t]+[*_\"(]*[^\W\d_]{2})|(?:[•‣◦▪●○]|#{1,6}|>)(?=[ \t]))"
 )
 _RULE = re.compile(r"(?m)^[ \t]*(?P<label>[-=*_~]{3,})[ \t]*$")
 _TABLE_ROW = re.compile(r"(?m)^[ \t]*\|[ \t:-].*\|[ \t]*$")
-# Superscripts, fractions and the like are no letters, although \w holds them.
+# Superscripts, fractions and the like are not letters, although \w matches them.
 _LETTER = (
     r"[^\W\d_\u00b2\u00b3\u00b9\u00bc-\u00be\u2070\u2074-\u2079\u2080-\u2089\u2150-\u218b"
     r"\u2460-\u249b]"
@@ -89,7 +89,7 @@ _LEXEME = re.compile(
     r"|(?P<symbol>\.{2,}|\*+|#+|`+|_+|\S)",
     re.DOTALL,
 )
-# Letters that usually stand together as factors or points: abc, xyz.
+# Letters that usually occur together as factors or points: abc, xyz.
 _PRODUCT = re.compile(r"[a-e]{3,5}|[i-n]{3}|[p-t]{3}|[u-z]{3,4}")
 _OPERATORS = frozenset("=+<>^/|~·×÷−±∓√∛∞°′″∠△⊥∥⊙∴∵%")
 # Signs that join letters to a formula.
@@ -117,11 +117,11 @@ def label_spans(text: str) -> list[Span]:
 
 
 class _Lexer:
-    """The pieces of one text, and what is known of each so far."""
+    """The pieces of one text, and what is known about each so far."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        # 1 for each character inside LaTeX math, but for the words of ``\text{...}``.
+        # 1 for each character inside LaTeX math, except for the words of ``\text{...}``.
         self.in_math = bytearray(len(text))
         for match in _MATH_REGION.finditer(text):
             self.in_math[match.start() : match.end()] = b"\1" * len(match[0])
@@ -153,7 +153,7 @@ class _Lexer:
         return spans
 
     def touches(self, i: int) -> bool:
-        """Whether nothing stands between piece ``i`` and the next one; False for no piece."""
+        """Whether nothing is between piece ``i`` and the next one; False for no piece."""
         return 0 <= i < len(self.gaps) and not self.gaps[i]
 
     def neighbours(self, i: int) -> tuple[int | None, int | None]:
@@ -163,7 +163,7 @@ class _Lexer:
         return before, None if ends_line else i + 1
 
     def beside(self, i: int) -> list[str]:
-        """The words of the neighbours that there are."""
+        """The words of the neighbours that exist."""
         return [self.words[j] for j in self.neighbours(i) if j is not None]
 
     def follows_number(self, i: int) -> bool:
@@ -202,7 +202,7 @@ class _Lexer:
             last, found, node, j = i, None, lexicon.TREE, i
             while j is not None and self.shapes[j] == "word" and self.kinds[j] is None:
                 node = node.get(_normal(self.words[j]))
-                # No phrases in formulas, nor glued to a number: "3rd".
+                # No phrases in formulas or attached to a number: "3rd".
                 is_prose = not self.in_math[self.starts[j]] and not self.follows_number(j)
                 if node is None or not is_prose:
                     break
@@ -315,7 +315,7 @@ class _Lexer:
 
     def label_brackets(self) -> None:
         """Brackets that hold a formula are part of it, those that hold words are not."""
-        # Counts up to each piece: what a bracket holds is then a difference of two.
+        # Counts up to each piece: the content of a bracket is then a difference of two counts.
         prose = np.cumsum([0, *(k is not None and k not in lexicon.MATH for k in self.kinds)])
         math = np.cumsum([0, *(k in lexicon.MATH for k in self.kinds)])
         open_: list[int] = []
@@ -432,12 +432,12 @@ def label_characters(text: str) -> tuple[list[str], list[bool]]:
 def label_tokens(
     text: str, token_spans: Int[np.ndarray, "tokens 2"]
 ) -> tuple[list[str], list[str]]:
-    """Kind of each token of a text, and what is doubtful about it.
+    """Kind of each token of a text, and any doubt about it.
 
-    A token has the kind of its first character that is not white space; a token of white space
-    only, that of its first character. Doubts are "" (none), ``rule`` (the span's kind is open to
-    doubt), ``straddles`` (the token reaches into a span of another category) or ``space`` (white
-    space only). InputError if a span lies outside the text.
+    A token has the kind of its first character that is not white space; a token that holds only
+    white space has the kind of its first character. Doubts are "" (none), ``rule`` (the span's kind
+    is open to doubt), ``straddles`` (the token reaches into a span of another category) or
+    ``space`` (white space only). InputError if a span lies outside the text.
     """
     spans = np.asarray(token_spans, dtype=np.int64).reshape(-1, 2)
     if spans.size and (spans.min() < 0 or spans.max() > len(text)):
@@ -450,7 +450,7 @@ def label_tokens(
     character_kinds, sure = label_characters(text)
     kinds, doubts = [], []
     for start, end in spans.tolist():
-        # A token of no character stands for the next one.
+        # A token without characters takes the place of the next one.
         start = min(start, len(text) - 1)
         end = max(end, start + 1)
         first = first_character(text, start, end)
@@ -466,10 +466,10 @@ def label_tokens(
 
 
 def label_token_alone(token: str) -> str:
-    """Category of a token by its own text: a second, independent rule, to check the first one with.
+    """Category of a token by its own text: a second, independent rule to check the first.
 
-    The paper may have done this: look the token up in two short lists, call it math if it has a
-    digit, a symbol or a single letter. The rule sees no context, and depends on the tokenizer.
+    The paper may have done this: look the token up in two short lists, and call it math if it has a
+    digit, a symbol or a single letter. The rule sees no context and depends on the tokenizer.
     """
     word = token.strip().lower()
     for category, words in lexicon.TOKEN_WORDS.items():

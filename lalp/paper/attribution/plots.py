@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from lalp.paper.attribution.lexicon import CATEGORIES
 from lalp.paper.figures import FULL_WIDTH, SCORE_COLORS, errors, legend_above, score_label
 
-# Colours that no teacher has; a letter or a marker stands beside each.
+# Colours that no teacher has; a letter or a marker is shown beside each.
 _COLORS = dict(zip(CATEGORIES, ("#CA9161", "#56B4E9", "#CC78BC", "#949494"), strict=True))
 _MARKERS = dict(zip(CATEGORIES, "os^D", strict=True))
 
@@ -24,8 +24,8 @@ _MARKERS = dict(zip(CATEGORIES, "os^D", strict=True))
 def plot_token_categories(text: str, tokens: pd.DataFrame, columns: int = 76) -> Figure:
     """A text with its tokens as boxes in the colour of their category.
 
-    ``tokens`` has ``start``, ``end`` (characters) and ``category``; a line has ``columns``
-    characters at most, and whole words.
+    ``tokens`` has ``start``, ``end`` (characters) and ``category``; a line holds whole words and at
+    most ``columns`` characters.
     """
     places = _wrap(text, columns)
     num_lines = max(line for line, _ in places) + 1
@@ -55,7 +55,7 @@ def plot_token_categories(text: str, tokens: pd.DataFrame, columns: int = 76) ->
 
 
 def _wrap(text: str, columns: int) -> list[tuple[int, int]]:
-    """Line and column of every character, lines broken at white space."""
+    """Line and column of every character; lines break at white space."""
     places, line, column = [], 0, 0
     for piece in re.findall(r"\S+|\s", text):
         if column and column + len(piece.strip()) > columns:
@@ -134,9 +134,9 @@ def _score_rows(table: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, str, Any]]:
 
 
 def plot_category_shifts(mass: pd.DataFrame, low: pd.DataFrame, window: str) -> Figure:
-    """What categories gain from global to local: over windows, and per teacher at one window.
+    """Gain of each category from global to local, over windows, and per teacher at one window.
 
-    ``mass`` and ``low`` are `sweep_shares`: of all mass, and among the least probable tokens.
+    ``mass`` and ``low`` are `sweep_shares` of all mass and of the least probable tokens.
     """
     fig, axes = plt.subplots(2, 2, figsize=(FULL_WIDTH, 6.2), sharey="row")
     for row, (table, label) in enumerate(((mass, "mass"), (low, "low tokens"))):

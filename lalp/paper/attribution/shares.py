@@ -27,16 +27,16 @@ _GROUPS = {**{name: (name,) for name in CATEGORIES}, REASONING_BEARING: ("math",
 Weighting = Literal["token", "response", "step"]
 Measure = Literal["mass", "count", "low", "low in pool"]
 _LOW_SHARE = 0.1
-# Shares summed in another order differ by about 1e-16: no smaller shift is one.
+# Shares summed in another order differ by about 1e-16: a smaller shift does not count.
 _ROUNDING = 1e-12
-# What a quantity is held against; 0 where it has none.
+# The threshold of a quantity; 0 if it has none.
 _THRESHOLDS = MappingProxyType({"ratio": 1.0})
 
 
 def token_table(
     texts: Mapping[str, str], scores: pd.DataFrame, columns: Sequence[str]
 ) -> pd.DataFrame:
-    """`token_rows`, and what each token is: its kind, and how sure that is.
+    """`token_rows` with the kind of each token, and how sure that is.
 
     ``doubt`` is that of `label_tokens`, ``alone`` the category by `label_token_alone`. InputError
     if no token is scored.
@@ -73,7 +73,7 @@ def frequent_members(texts: Iterable[str], num_members: int = 12) -> pd.DataFram
 
 @dataclass(frozen=True)
 class ShareDraws:
-    """Category shares under some scores: of all, of resampled prompts, and without each prompt.
+    """Category shares under some scores: of all and resampled prompts, and without each prompt.
 
     Resamples are the same for all scores and categories.
     """
@@ -103,9 +103,9 @@ def draw_shares(
     - ``low``: ``v = 1`` for the tenth of each response's tokens that is least probable (rounded
       up), 0 for others; ``low in pool``: for the least probable tenth of all tokens together.
 
-    ``tokens`` are from `token_table`. The weighting ``token`` takes all tokens of all responses
-    together, as Table 4's formula reads; ``response`` takes shares within each response, every
-    response equal; ``step`` the same, and within a response every step equal, as in LALP (Eq. 3).
+    ``tokens`` are from `token_table`. The weighting ``token`` pools all tokens of all responses, as
+    Table 4's formula says; ``response`` takes shares within each response and weights all responses
+    equally; ``step`` also weights all steps of a response equally, as LALP does (Eq. 3).
     ``reading`` is one of ``READINGS``, or ``SINGLE_TOKENS``.
     """
     for name, value, known in (
@@ -125,7 +125,7 @@ def draw_shares(
 
     def to_shares(total: Float[np.ndarray, "... sums"]) -> Float[np.ndarray, "... scores 4"]:
         masses = total.reshape(*total.shape[:-1], len(columns), len(CATEGORIES))
-        # A resample may consist of prompts without low tokens: it has no shares (NaN).
+        # A resample may hold only prompts without low tokens; then it has no shares (NaN).
         return masses / masses.sum(axis=-1, keepdims=True)
 
     # Scores share the draws of prompts, so that differences between them are paired.
@@ -156,7 +156,7 @@ def _weights(
         steps = [response, tokens["step"].to_numpy()]
         weights /= weights.groupby(steps, sort=False).transform("size")
     if weighting != "token":
-        # A response may have none of the pool's low tokens: it then adds nothing.
+        # A response without any of the pool's low tokens adds nothing.
         weights = (weights / weights.groupby(response, sort=False).transform("sum")).fillna(0.0)
     return weights.to_numpy()
 
@@ -166,11 +166,11 @@ def low_tokens(
 ) -> Bool[np.ndarray, " tokens"]:
     """Which tokens are in the least probable tenth of their response, or of all together (Fig. 4).
 
-    The tenth is rounded up; of equal values the first ones count.
+    The tenth is rounded up; among equal values the first ones count.
     """
     groups = np.zeros(len(tokens)) if in_pool else pd.factorize(tokens["response_id"])[0]
     grouped = tokens[column].groupby(groups, sort=False)
-    # A tenth of 10 tokens is 1, although 0.1 * 10 might come out a little larger.
+    # A tenth of 10 tokens is 1, although 0.1 * 10 might come out slightly larger.
     limit = np.ceil(_LOW_SHARE * grouped.transform("size").to_numpy() - 1e-9)
     return (grouped.rank(method="first") <= limit).to_numpy()
 
@@ -178,9 +178,9 @@ def low_tokens(
 def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) -> pd.DataFrame:
     """Category shares with intervals (percent), beside the categories' shares of all tokens.
 
-    Takes what `draw_shares` takes. ``count`` is the share of tokens, the baseline; ``ratio`` is
-    share over baseline: for ``mass`` the category's mean probability relative to that of all
-    tokens. Intervals are those of `bootstrap_interval`: what rests on one prompt has none.
+    Takes the arguments of `draw_shares`. ``count`` is the share of tokens, the baseline; ``ratio``
+    is share over baseline: for ``mass`` the category's mean probability relative to that of all
+    tokens. Intervals are those of `bootstrap_interval`: a value that rests on one prompt has none.
     """
     found = draw_shares(tokens, columns, **options)
     base = draw_shares(tokens, columns, **{**options, "measure": "count"})
@@ -196,10 +196,10 @@ def share_table(tokens: pd.DataFrame, columns: Sequence[str], **options: Any) ->
 
 
 def shift_table(tokens: pd.DataFrame, local: str, **options: Any) -> pd.DataFrame:
-    """What a category gains from GALP to ``local``, on the same tokens and resamples (points).
+    """Gain of each category from GALP to ``local``, on the same tokens and resamples (points).
 
-    Takes the options of `draw_shares`. The last row is what the paper calls reasoning-bearing.
-    ``share`` is that under ``local``; a shift is ``resolved`` if its interval excludes 0.
+    Takes the options of `draw_shares`. The last row is the paper's reasoning-bearing tokens.
+    ``share`` is the share under ``local``; a shift is ``resolved`` if its interval excludes 0.
     """
     found = draw_shares(tokens, ["galp", local], **options)
     rows = []
@@ -216,10 +216,10 @@ def shift_table(tokens: pd.DataFrame, local: str, **options: Any) -> pd.DataFram
 def share_contrast(found: ShareDraws, scores: Sequence[float], **categories: float) -> Estimate:
     """A weighted sum of shares with its 95 % interval, by weights of scores and of categories.
 
-    ``share_contrast(found, (-1, 1), math=1)`` is what math gains from first to second score.
+    ``share_contrast(found, (-1, 1), math=1)`` is math's gain from first to second score.
     """
     weights = [categories.get(name, 0.0) for name in CATEGORIES]
-    # Scores come first: one and the same score twice cancels out to exactly 0.
+    # Scores come first, so a score minus itself is exactly 0.
     value, draws, without = (
         np.asarray(scores) @ shares @ weights
         for shares in (found.shares, found.draws, found.without)
@@ -229,7 +229,7 @@ def share_contrast(found: ShareDraws, scores: Sequence[float], **categories: flo
 
 
 def low_overlap(tokens: pd.DataFrame, local: str) -> float:
-    """Share of the least probable tokens under GALP that are so under ``local`` as well."""
+    """Share of the least probable tokens under GALP that are so under ``local`` too."""
     first, second = low_tokens(tokens, "galp"), low_tokens(tokens, local)
     return float((first & second).sum() / first.sum())
 
@@ -239,7 +239,7 @@ def rule_agreement(tokens: pd.DataFrame) -> tuple[float, float]:
     rules = [_token_categories(tokens, name) for name in ("narrow", SINGLE_TOKENS)]
     same = float((rules[0] == rules[1]).mean())
     shares = [np.bincount(codes, minlength=len(CATEGORIES)) / len(tokens) for codes in rules]
-    # By chance two rules agree as often as their shares of the categories make them.
+    # Two rules agree by chance as often as their shares of the categories imply.
     chance = float(np.dot(*shares))
     return same, (same - chance) / (1 - chance) if chance < 1 else 1.0
 
@@ -248,10 +248,10 @@ def rule_agreement(tokens: pd.DataFrame) -> tuple[float, float]:
 
 
 def compare_settings(tokens: pd.DataFrame, local: str, **resampling: int) -> pd.DataFrame:
-    """What the conclusions rest on, under every reading, weighting and choice of tokens.
+    """The quantities behind the conclusions, under every reading, weighting and choice of tokens.
 
     A row per setting and quantity (see ``QUANTITIES``); the first setting is the default one.
-    ``tokens`` are all, or those without doubt.
+    ``tokens`` are all tokens, or those without doubt.
     """
     names = ["tokens", "reading", "weighting", "quantity", "value", "low", "high", "num_prompts"]
     subsets = {"all": tokens, "without doubt": tokens[tokens["doubt"] == ""]}
@@ -302,8 +302,8 @@ def summarize_settings(
 ) -> pd.DataFrame:
     """One row per quantity: its default value, its range, and how many settings resolve it.
 
-    ``smallest`` and ``largest`` are of all settings; ``above`` and ``below`` count the settings
-    whose interval lies wholly on that side of the quantity's threshold, 0 where none is given.
+    ``smallest`` and ``largest`` are over all settings; ``above`` and ``below`` count the settings
+    whose interval lies wholly on that side of the quantity's threshold, 0 if none is given.
     """
     limits = settings["quantity"].map(dict(thresholds)).fillna(0.0)
     above, below = settings["low"] > limits + _ROUNDING, settings["high"] < limits - _ROUNDING
@@ -317,9 +317,9 @@ def summarize_settings(
 def what_settles(
     settings: pd.DataFrame, *quantities: str, thresholds: Mapping[str, float] = _THRESHOLDS
 ) -> str:
-    """What would resolve quantities in every setting, in words: the prompts that the hardest asks.
+    """The number of prompts that would resolve the quantities in every setting, in words.
 
-    No number of prompts does where settings lie on both sides of the threshold.
+    If settings lie on both sides of the threshold, no number of prompts would.
     """
     rows = settings[settings["quantity"].isin(quantities)]
     limits = rows["quantity"].map(dict(thresholds)).fillna(0.0)

@@ -2,14 +2,14 @@
 
 CHAMP (champ-dataset 1.0.0) holds 270 competition problems and, for each, conversations with
 GPT-3.5, GPT-4, GPT-4 Turbo and PaLM 2 Medium under 18 prompt settings. Every conversation ends with
-the solution, a request to sum it up, and a one-sentence answer; in the settings "Name C" and
-"Example C" other model turns, which explain concepts, come first.
+the solution, a request to sum it up, and a one-sentence answer. In the settings "Name C" and
+"Example C", other model turns that explain concepts come first.
 
-What is verified is the one-sentence answer:
-`lalp.paper.champ.sentences.extract_from_sentence` reads it, and what it states is compared
-with the problem's reference. The solution's own steps are not checked, but a solution that never
-mentions the number its summary states is left out. So are problems whose reference is not a
-mathematical expression ("Yes", "No integer solutions"): a guess is right too often there.
+Only the one-sentence answer is verified: `lalp.paper.champ.sentences.extract_from_sentence` reads
+it, and the result is compared with the problem's reference. The solution's own steps are not
+checked, but a solution that never mentions the number in its summary is left out. Problems whose
+reference is not a mathematical expression ("Yes", "No integer solutions") are left out too, because
+a guess is often right.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ PARTIAL_SETTINGS: tuple[str, ...] = tuple(_FACTS["partial_settings"])
 def load_champ_attempts(path: Path | None = None) -> pd.DataFrame:
     """All attempts in CHAMP's JSON file, one row per problem, teacher and setting, in file order.
 
-    Without a ``path`` the file is that of the package `champ_dataset`. ``prompt`` is the problem's
-    text, ``answer`` its reference, ``response`` the solution, ``final_answer`` one sentence. These
-    two and ``reason_unusable`` are missing values where there is none. InputError if the package
+    The default ``path`` is the file of the package `champ_dataset`. ``prompt`` is the problem's
+    text, ``answer`` its reference, ``response`` the solution, ``final_answer`` one sentence. The
+    last two and ``reason_unusable`` are missing values if there is none. InputError if the package
     is missing, or the file is not CHAMP's.
     """
     path = path or locate(_ASSET)
@@ -78,7 +78,7 @@ def load_champ_attempts(path: Path | None = None) -> pd.DataFrame:
 def _final_turns(
     messages: Sequence[Mapping[str, Any]], teacher: str
 ) -> tuple[str | None, str | None, str | None]:
-    """The solution, the one-sentence answer after it, and why they cannot be used, if so."""
+    """The solution, the one-sentence answer after it, and any reason not to use them."""
     turns = [message for message in messages if message["role"].startswith("Model.")][-2:]
     if len(turns) < 2:
         return None, None, "the conversation has no solution and answer"
@@ -109,7 +109,7 @@ def looks_finished(text: str) -> bool:
 
 
 def reference_expressions(answer: str) -> tuple[str, ...]:
-    """The expressions, all equivalent, by which a CHAMP reference may be stated.
+    """The equivalent expressions that may state a CHAMP reference.
 
     "C(10, 5), or equivalently 252" gives both; "At most 0 roots (i.e., no roots)" and "0 is the
     only possible value" give "0". Empty if the reference is a statement, not an expression.
@@ -134,7 +134,7 @@ def grade_champ(attempts: pd.DataFrame, cache_dir: Path) -> pd.DataFrame:
     sentences = zip(attempts["final_answer"], attempts["prompt"], usable & gradable, strict=True)
     texts = [extract_from_sentence(*each) if is_read else None for *each, is_read in sentences]
     read = list(zip(attempts["prompt"], golds, texts, strict=True))
-    # The grader takes a boxed text as it is.
+    # The grader takes boxed text as it is.
     answers = [
         Answer(gold, rf"\boxed{{{text}}}") for _, each, text in read if text for gold in each
     ]
@@ -154,13 +154,13 @@ def _outcome(
     each = [outcomes[Answer(gold, rf"\boxed{{{text}}}")] for gold in golds if text]
     if "correct" not in each:
         return next(iter(each), "no answer")
-    # x^4-1 equals its factorization, but is none.
+    # x^4-1 equals its factorization, but is not one.
     is_whole = not prompt.startswith("Factorize") or num_factors(text) >= num_factors(golds[0])
     return "correct" if is_whole else "wrong"
 
 
 def num_factors(product: str) -> int:
-    """How many bracketed factors a product has; 0 if it is not a product of such factors."""
+    """The number of bracketed factors of a product; 0 if it is not a product of such factors."""
     text = re.sub(r"\\(?:left|right|cdot|times)|[\s*]", "", product.split("=")[-1])
     count = depth = 0
     for character in text:
@@ -174,10 +174,10 @@ def num_factors(product: str) -> int:
 def teacher_accuracy(graded: pd.DataFrame) -> pd.DataFrame:
     """Verified accuracy of each teacher, over all settings and at 0-Shot.
 
-    An attempt is gradable if its problem's reference is an expression. Of these, the ones that
-    were cut off or state no readable answer count as not correct. A row per teacher and
-    ``settings`` ("all", "0-Shot") holds counts, ``accuracy`` and its 95 % Wilson interval. Over all
-    settings the same problems are attempted again and again: that interval is too narrow.
+    An attempt is gradable if its problem's reference is an expression. Gradable attempts that were
+    cut off or state no readable answer count as not correct. A row per teacher and ``settings``
+    ("all", "0-Shot") holds counts, ``accuracy`` and its 95 % Wilson interval. Over all settings,
+    the same problems are attempted many times, so that interval is too narrow.
     """
     table = graded.assign(
         attempts=1,
@@ -197,12 +197,12 @@ def teacher_accuracy(graded: pd.DataFrame) -> pd.DataFrame:
 def build_champ_pool(graded: pd.DataFrame) -> Pool:
     """Correct solutions of the problems that at least two teachers solved.
 
-    The prompt is the problem's text alone, as one user message, whatever else the teacher was told.
-    Responses come in the order of problems and teachers in the file, then of ``SETTINGS``. Of equal
-    texts by one teacher for one problem the first in that order is kept. The pool's ``left_out``
-    counts every other attempt of ``graded`` (see `grade_champ`), by reason.
+    The prompt is only the problem's text, as one user message, even if the teacher was told more.
+    Responses come in the order of problems and teachers in the file, then of ``SETTINGS``. If texts
+    by one teacher for one problem are equal, the first in that order is kept. The pool's
+    ``left_out`` counts every other attempt of ``graded`` (see `grade_champ`), by reason.
     """
-    # The order of the file, whose problems and teachers need not be in alphabetical order.
+    # The order of the file, which need not be alphabetical.
     teachers, problems = (pd.factorize(graded[name])[0] for name in ("teacher", "prompt_id"))
     ordered = graded.iloc[np.lexsort((graded["setting"].map(_rank), teachers, problems))]
     reasons = pd.Series([_why_left_out(row) for row in ordered.itertuples()], ordered.index, object)
@@ -232,7 +232,7 @@ def _rank(setting: Any) -> int:
 
 
 def _why_left_out(row: Any) -> str | None:
-    """Why an attempt cannot be in the pool whatever the others are."""
+    """Why an attempt cannot be in the pool, whatever the other attempts are."""
     if row.outcome == "unusable":
         return row.reason_unusable
     if row.outcome != "not gradable" and row.setting in PARTIAL_SETTINGS:
@@ -243,10 +243,10 @@ def _why_left_out(row: Any) -> str | None:
 
 
 def _mentions_answer(row: Any) -> bool:
-    """Whether the solution holds the answer, where that is a number of two digits or more.
+    """Whether the solution holds the answer, if that is a number of two digits or more.
 
-    A teacher now and then corrects itself in the summary, so that the solution itself is wrong.
-    "All 100 values" needs no number, and smaller ones may be words.
+    A teacher sometimes corrects itself in the summary, and then the solution itself is wrong. "All
+    100 values" needs no number, and smaller ones may be words.
     """
     number = re.search(r"(?:^|=\s*)(\d[\d,]*\d)$", row.extracted)
     if number is None or "all" in row.answer:
@@ -259,15 +259,15 @@ def _mentions_answer(row: Any) -> bool:
 def champ_pool(cache_dir: Path) -> tuple[Pool, pd.DataFrame]:
     """The packaged CHAMP as a verified pool, and all its graded attempts.
 
-    ``champ_pool.jsonl`` is written to ``cache_dir``, beside the grades: a later call only compares
-    what it has not compared before.
+    ``champ_pool.jsonl`` is written to ``cache_dir``, beside the grades, so a later call only
+    compares new attempts.
     """
     graded = grade_champ(load_champ_attempts(), cache_dir)
     pool = build_champ_pool(graded)
     saved, fresh = cache_dir / "champ_pool.jsonl", cache_dir / "champ_pool.new.jsonl"
     save_pool(pool, fresh)
     if saved.is_file() and saved.read_bytes() == fresh.read_bytes():
-        fresh.unlink()  # a newer file would make make work again
+        fresh.unlink()  # a newer file would make `make` work again
     else:
         fresh.replace(saved)
     return pool, graded
@@ -276,10 +276,10 @@ def champ_pool(cache_dir: Path) -> tuple[Pool, pd.DataFrame]:
 def pick_candidates(pool: Pool, num_prompts: int, per_teacher: int = 1, seed: int = 0) -> Pool:
     """A smaller pool that still has every teacher on as many prompts as possible.
 
-    Prompts with the most teachers come first, among equals in an order shuffled by ``seed``. Of
-    each teacher's responses to a prompt, at most ``per_teacher`` are kept: the first ones in the
-    order of `SETTINGS` by their extra field ``setting``. Other settings come last, in pool order.
-    ``left_out`` also counts what is not picked.
+    Prompts with the most teachers come first; ties are in an order shuffled by ``seed``. At most
+    ``per_teacher`` of each teacher's responses to a prompt are kept: the first ones in the order of
+    `SETTINGS` by their extra field ``setting``. Other settings come last, in pool order.
+    ``left_out`` also counts the responses that are not picked.
     """
     check_count("num_prompts", num_prompts)
     check_count("per_teacher", per_teacher)

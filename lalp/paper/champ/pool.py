@@ -1,4 +1,4 @@
-"""A profile's pool, candidates and scores, and where verdicts are kept."""
+"""A profile's pool, candidates and scores, and the place of its verdicts."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def profile_accuracy(graded: pd.DataFrame | None) -> pd.DataFrame:
 def profile_scores(
     profile: Profile, pool: Pool, *, sweep: bool = False, seed: int = 0
 ) -> pd.DataFrame:
-    """Scores of the profile's candidates: committed ones, or from the store, or computed.
+    """Scores of the profile's candidates: committed, from the store, or computed.
 
-    The main ones hold per-token log-probabilities as well. ``sweep`` takes the windows and prompts
+    The main scores also hold per-token log-probabilities. ``sweep`` takes the windows and prompts
     of Fig. 3 instead; its prompts are the first of the main ones. ``seed`` chooses the prompts.
     """
     num_prompts = profile.sweep_prompts if sweep else profile.num_prompts

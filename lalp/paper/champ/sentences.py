@@ -9,7 +9,7 @@ from functools import partial
 from lalp.files import read_data
 from lalp.grading import answers
 
-_LONGEST_SENTENCE = 3000  # characters; what is longer is no sentence, and reading takes its square
+_LONGEST_SENTENCE = 3000  # characters; longer text is no sentence, and reading takes quadratic time
 
 # Lists of words and phrases, each as one regular expression.
 _ANY = {name: "|".join(each) for name, each in read_data("paper/champ/sentences.yaml").items()}
@@ -38,10 +38,10 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
     """The answer that one English sentence states, if it states exactly one.
 
     It is what follows the main verb ("The smallest value of ... is **1/9**, which is achieved when
-    ..."), given that it is an expression and that what follows it does not change it. Where two
-    readings disagree there is no answer. Reasons ("because ...") are not read. Only if the question
-    asks for a number of things do "There are 29 strings", "has no roots", "At least one of" and "in
-    12 ways" state an answer, and only if it asks for that modulus does "0 modulo 7".
+    ..."), if it is an expression that the words after it do not change. If two readings disagree,
+    there is no answer. Reasons ("because ...") are not read. "There are 29 strings", "has no
+    roots", "At least one of" and "in 12 ways" state an answer only if the question asks for a
+    number of things. "0 modulo 7" does so only if the question asks for that modulus.
     """
     if boxed := list(dict.fromkeys(content for content, _, _ in answers.boxes(sentence))):
         return ", ".join(boxed)
@@ -64,7 +64,7 @@ def extract_from_sentence(sentence: str, question: str = "") -> str | None:
             stated = {answers.tidy(span) for span in spans}
             if len(stated) > 1 or not all(_mentions(question, span) for span in spans):
                 return None
-            # "x = 3" answers the question which, not how many.
+            # "x = 3" answers the question "which", not "how many".
             answer = stated.pop()
             return None if counts and re.match(r"[a-z]\s*=\s*-?\d", answer) else answer
     return None
@@ -98,7 +98,7 @@ def _read_verb(masked: str, formulas: Sequence[str], counts: bool) -> Iterator[s
 def _read_number(
     none: re.Pattern[str], some: re.Pattern[str], masked: str, _: Sequence[str], counts: bool
 ) -> Iterator[str]:
-    """How many things there are behind ``some``, or 0 where the sentence says ``none``."""
+    """The number of things after ``some``, or 0 if the sentence says ``none``."""
     if none.search(masked) and not _EXCEPT.search(masked):
         yield "0"
     for match in some.finditer(masked):

@@ -23,8 +23,8 @@ from lalp.scoring.run import score
 class Example:
     """A text around one of the paper's examples, in this project's words; ``item`` repeats in it.
 
-    The token that holds the item's character ``offset`` is tracked; ``paper`` has its probability
-    at each occurrence as the paper prints it, in percent.
+    The token that holds the item's character ``offset`` is tracked; ``paper`` has the probability
+    that the paper prints for each occurrence, in percent.
     """
 
     name: str
@@ -73,7 +73,7 @@ def example_scores(profile: Profile) -> pd.DataFrame:
 def example_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Probability of each example's tracked token at its occurrences, beside the paper's (%).
 
-    ``galp`` sees all before the token, and so do the values that the paper prints.
+    ``galp`` sees all text before the token, as do the values that the paper prints.
     """
     columns = [name.removesuffix(":tokens") for name in scores if name.endswith(":tokens")]
     rows = []
@@ -97,8 +97,8 @@ def _token_at(row: dict[str, Any], place: int) -> int:
 def toy_table(scores: pd.DataFrame, window: str, **resampling: int) -> pd.DataFrame:
     """Mean log-probability of the wrong result at its two occurrences (Example 2), in nats.
 
-    The window must be one of the scores'. A row per form, each number an `Estimate` over the sums:
-    ``global_first``, ``global_second``, ``local_second``, the rises ``global_rise`` and
+    The scores must have the window. There is a row per form; each number is an `Estimate` over the
+    sums: ``global_first``, ``global_second``, ``local_second``, the rises ``global_rise`` and
     ``local_rise``, and ``difference`` (global minus local at the second).
     """
     rows = []

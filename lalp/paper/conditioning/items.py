@@ -35,10 +35,10 @@ class Item(NamedTuple):
 def find_items(text: str) -> list[Item]:
     """Numbers of two digits or more, and phrases of three words or more that repeat.
 
-    A phrase is a run of words with nothing but space between them that occurs three times or more,
-    as long as possible (up to twelve words): a phrase within a longer one counts only where the
-    longer one does not stand. Phrases of the same lengths that occur once are listed as well, for
-    comparison. Letter case and the commas of ``1,228`` do not count.
+    A phrase is a run of words with only space between them. It occurs three times or more and is as
+    long as possible (up to twelve words): a phrase counts only outside longer phrases that repeat.
+    Phrases of the same lengths that occur once are listed too, for comparison. Letter case and the
+    commas of ``1,228`` do not count.
     """
     numbers: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for match in _NUMBER.finditer(text):
@@ -57,7 +57,7 @@ def _find_phrases(text: str) -> list[Item]:
     runs = np.cumsum([0, *(bool(gap.strip()) or gap.count("\n") > 1 for gap in gaps)])
     covered = np.zeros(len(words), dtype=bool)
     repeated, single = [], []
-    # From long to short: words within a long phrase that repeats are no part of a shorter one.
+    # From long to short: words in a long repeated phrase are not part of a shorter one.
     for size in range(_LONGEST_PHRASE, _SHORTEST_PHRASE - 1, -1):
         places: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for i in range(len(words) - size + 1):
@@ -86,16 +86,16 @@ def _find_phrases(text: str) -> list[Item]:
 def item_frame(tokens: pd.DataFrame, pool: Pool) -> pd.DataFrame:
     """Every occurrence of the numbers and phrases of `find_items`, with its log-probabilities.
 
-    Items that the prompt holds are left out: their first occurrence is none. So are items of two
-    occurrences, and those with an occurrence in which no token begins. ``previous`` says where the
-    occurrence before it stands: ``none``, ``in the window`` or ``dropped``; ``global`` and
-    ``local`` are means per token (nats), ``p_global`` and ``p_local`` are of the whole item.
+    Items in the prompt are left out, because they occur there first. Items with two occurrences, or
+    with an occurrence in which no token begins, are left out too. ``previous`` says where the
+    previous occurrence is: ``none``, ``in the window`` or ``dropped``; ``global`` and ``local`` are
+    means per token (nats), ``p_global`` and ``p_local`` are for the whole item.
     """
     texts = {response.response_id: response for response in pool.responses}
     rows: list[tuple[Any, ...]] = []
     for response_id, frame in tokens.groupby("response_id", observed=True, sort=False):
         response = texts[response_id]
-        # Arrays: a response has a thousand items, and looks at a table's rows are slow.
+        # Arrays: a response has a thousand items, and reading rows of a table is slow.
         own = {name: frame[name].to_numpy() for name in _TOKEN_VALUES}
         prompt = prompt_text(pool, response.prompt_id)
         numbers = {number.replace(",", "") for number in _NUMBER.findall(prompt)}
@@ -138,7 +138,7 @@ def _occurrences(
 
 
 def match_controls(items: pd.DataFrame) -> pd.DataFrame:
-    """For each occurrence of a repeated item, what items that occur once get at like positions.
+    """For each occurrence of a repeated item, the scores of single items at similar positions.
 
     Log-probabilities and probabilities are means over the five single items of the same kind and
     size whose relative position is nearest.
@@ -149,7 +149,7 @@ def match_controls(items: pd.DataFrame) -> pd.DataFrame:
         alike = singles[(singles["kind"] == kind) & (singles["size"] == size)]
         means = np.nan
         if len(alike):
-            # Text gets likelier with position, so that a control must stand at a like place.
+            # Text gets likelier with position, so a control must be at a similar place.
             alike = alike.sort_values("position", kind="stable")
             nearest = _nearest(rows["position"].to_numpy(), alike["position"].to_numpy())
             means = alike[_ITEM_VALUES].to_numpy()[nearest].mean(axis=1)
@@ -160,9 +160,9 @@ def match_controls(items: pd.DataFrame) -> pd.DataFrame:
 def _nearest(
     positions: Float[np.ndarray, " items"], sorted_: Float[np.ndarray, " singles"]
 ) -> Int[np.ndarray, "items controls"]:
-    """Places of the nearest few of sorted positions; of two as near, the earlier one."""
+    """Places of the nearest few of sorted positions; of two equally near ones, the earlier."""
     number = min(_NUM_CONTROLS, len(sorted_))
-    # They stand next to each other: only as many before and behind a position can be among them.
+    # They are neighbours: only as many before and after a position can be among them.
     begins = np.searchsorted(sorted_, positions)[:, None] + np.arange(-number, number)
     inside = (begins >= 0) & (begins < len(sorted_))
     places = begins.clip(0, len(sorted_) - 1)
@@ -175,7 +175,7 @@ def occurrence_table(items: pd.DataFrame, **resampling: int) -> pd.DataFrame:
     """Mean log-probability and probability at the first, second, third and later occurrences.
 
     Each repeated item of `item_frame` or `match_controls` has the same weight. ``dropped`` is the
-    share of occurrences whose predecessor the window drops.
+    share of occurrences whose predecessor is outside the window.
     """
     repeated = items[items["count"] > 1]
     label = np.where(repeated["occurrence"] < 4, repeated["occurrence"].astype(str), "4+")
@@ -206,10 +206,10 @@ def occurrence_series(items: pd.DataFrame, **resampling: int) -> pd.DataFrame:
 def occurrence_rises(
     items: pd.DataFrame, controls: pd.DataFrame, **resampling: int
 ) -> pd.DataFrame:
-    """How much more likely a repeated item is than at its first occurrence, against controls.
+    """Rise in likelihood of a repeated item over its first occurrence, against controls.
 
-    A row per kind and ``previous``: all later occurrences, or those whose predecessor is in the
-    window, or dropped by it. In nats per token: ``global`` and ``local`` (later minus first),
+    A row per kind and ``previous``: all later occurrences, or those whose predecessor is inside or
+    outside the window. In nats per token: ``global`` and ``local`` (later minus first),
     ``difference`` (global minus local rise), ``global_control`` and ``local_control`` (the same at
     single items), and ``excess`` (global rise minus its control).
     """

@@ -20,8 +20,8 @@ MARKERS = "os^Dv*P"
 def plot_conditioning(curves: pd.DataFrame) -> Figure:
     """The gap, and the two log-probabilities behind it, against position (paper, Fig. 5).
 
-    ``curves`` are `position_curves` by teacher. On the right, thick lines are all teachers
-    together, thin ones each of them.
+    ``curves`` are `position_curves` by teacher. On the right, the thick lines are all teachers
+    together and the thin ones single teachers.
     """
     teachers = [name for name in curves["teacher"].unique() if name != "all"]
     colors = teacher_colors(teachers)
@@ -58,9 +58,9 @@ def _draw_curve(axis: Axes, curve: pd.DataFrame, **style: Any) -> None:
 
 
 def plot_conditioning_controls(seen: pd.DataFrame, order: pd.DataFrame) -> Figure:
-    """The gap by what stood before, how much text that is, and the gap of shuffled steps.
+    """The gap by earlier occurrence, the share of text in each case, and the gap of shuffled steps.
 
-    ``seen`` are `position_curves` by ``pair_seen``, of tokens whose window drops something;
+    ``seen`` are `position_curves` by ``pair_seen``, over tokens whose window drops something;
     ``order`` are those by ``order``.
     """
     fig, axes = plt.subplots(1, 3, figsize=(FULL_WIDTH, 4.0))
@@ -101,7 +101,7 @@ def plot_occurrences(table: pd.DataFrame) -> Figure:
         labels = sorted(of_kind["occurrence"].unique())
         for place, (name, own) in enumerate(of_kind.groupby("series", sort=False)):
             x = [labels.index(label) + 0.06 * (place - 1.5) for label in own["occurrence"]]
-            # Items of one prompt have no interval, but still a point with caps.
+            # Items of one prompt have no interval, but are still drawn with caps.
             bars = [error.fillna(0) for error in errors(own, "mean")]
             style = {"color": PALETTE[place], "marker": MARKERS[place], "ls": LINES[place]}
             axis.errorbar(x, own["mean"], yerr=bars, capsize=2, label=name, **style)

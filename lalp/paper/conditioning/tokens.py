@@ -1,9 +1,9 @@
-"""Self-conditioning: what tokens gain from context outside the window (paper, Sec. 7.4.2, Eq. 4).
+"""Self-conditioning: the gain of tokens from context outside the window (paper, Sec. 7.4.2, Eq. 4).
 
 ``gap_t = log p(y_t | x, y_<t) - log p(y_t | x, window)``, in nats. A token of the first steps has a
-gap of exactly 0, because its window drops nothing (``dropped`` is False): part of any growth with
-position is this definition. All intervals are over prompts, those of `estimates.bootstrap`, whose
-options ``resampling`` stands for.
+gap of exactly 0, because its window drops nothing (``dropped`` is False). So part of any growth
+with position comes from this definition. All intervals are over prompts; ``resampling`` stands for
+the options of `estimates.bootstrap`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lalp.students.student import load_tokenizer
 
 Places = Int[np.ndarray, "tokens"]
 QUANTITIES = ("gap", "global", "local")
-# Where a token's word stood last: nowhere, where the window still sees it, or only before that.
+# Where a token's word occurred last: nowhere, inside the window, or only before it.
 SEEN = ("new", "in the window", "before the window only")
 _WORD = re.compile(r"\w+|[^\w\s]|\n+")
 
@@ -50,7 +50,7 @@ def token_frame(scores: pd.DataFrame, pool: Pool, window: str) -> pd.DataFrame:
 
     ``position`` is relative, 0 to 1; ``start`` is the first non-space character; ``window_start``
     the first response token that the window sees; ``word_seen`` and ``pair_seen`` say where the
-    token's word, and that together with the one before, stood earlier: one of ``SEEN``.
+    token's word, alone and with the word before it, occurred earlier: one of ``SEEN``.
     """
     texts = {response.response_id: response.text for response in pool.responses}
     prompts = {name: prompt_text(pool, name) for name in pool.prompts}
@@ -82,17 +82,17 @@ def token_frame(scores: pd.DataFrame, pool: Pool, window: str) -> pd.DataFrame:
 def _seen(
     text: str, prompt: str, starts: Places, window_start: Places, size: int
 ) -> pd.Categorical:
-    """Where the run of ``size`` words that ends with each token's word stood before.
+    """Where the run of ``size`` words that ends with each token's word occurred before.
 
     A word is a run of letters, digits and underscores in any case, one other character, or a line
-    break. Every window sees what the prompt holds.
+    break. Every window sees the prompt.
     """
     begins, runs = _word_runs(text, size)
     if runs.empty:
         return pd.Categorical([SEEN[1]] * len(starts), categories=SEEN)
     place = np.maximum(np.searchsorted(begins, starts, side="right") - 1, 0)
     known = runs.isin(_word_runs(prompt, size)[1])[place]
-    # Where the same run stood last; -1: nowhere.
+    # Where the same run occurred last; -1: nowhere.
     earlier = begins.groupby(runs).shift(fill_value=-1)[place]
     shown = known | (earlier >= starts[window_start])
     return pd.Categorical.from_codes(np.select([shown, earlier < 0], [1, 0], 2), SEEN)
@@ -114,8 +114,8 @@ def position_curves(
 ) -> pd.DataFrame:
     """Mean gap, global and local log-probability per bin of relative position (Fig. 5).
 
-    Each value of the column ``by`` gets a curve, and ``all`` tokens together. Tokens of a bin are
-    pooled over responses. Nats per token, at the middle of the bin; NaN where a bin is empty.
+    Each value of the column ``by`` gets a curve, and so do ``all`` tokens together. Tokens of a bin
+    are pooled over responses. Nats per token, at the middle of the bin; NaN if a bin is empty.
     """
     bins = np.minimum((tokens["position"] * num_bins).astype(int), num_bins - 1)
     prompts = sorted(set(tokens["prompt_id"]))
@@ -199,8 +199,8 @@ def top_agreement(
 ) -> tuple[pd.Series, pd.Series, float]:
     """Is the teacher with the largest mean gap the one with the highest mean GALP?
 
-    Mean gap per teacher over tokens and mean GALP per teacher over responses that have one, both
-    from the highest down (nats), and the share of resamples in which one teacher has both.
+    Mean gap per teacher over tokens and mean GALP per teacher over scored responses (nats, both
+    from the highest down), and the share of resamples in which one teacher leads both.
     """
     prompts, teachers = (sorted(set(tokens[name])) for name in ("prompt_id", "teacher"))
     frames = ((tokens, "gap"), (scores, "galp"))
@@ -221,7 +221,7 @@ def top_agreement(
 
 
 def top_needs(tokens: pd.DataFrame, scores: pd.DataFrame) -> str:
-    """Prompts that would settle which teacher has the largest gap and which the highest GALP."""
+    """Prompts needed to settle which teacher has the largest gap and which the highest GALP."""
     keys = ["prompt_id", "response_id", "teacher"]
     gaps = tokens.groupby(keys, observed=True)["gap"].mean().reset_index()
     gaps[keys] = gaps[keys].astype(str)
@@ -231,7 +231,7 @@ def top_needs(tokens: pd.DataFrame, scores: pd.DataFrame) -> str:
 
 
 def rising_bins(curves: pd.DataFrame) -> tuple[int, int]:
-    """How many steps from bin to bin of the pooled gap go up, and how many there are."""
+    """How many changes of the pooled gap from bin to bin go up, and how many there are."""
     pooled = curves.query("teacher == 'all' and quantity == 'gap'")["mean"].dropna()
     return int((pooled.diff() > 0).sum()), len(pooled) - 1
 
@@ -241,15 +241,15 @@ def gap_by_window(
 ) -> pd.DataFrame:
     """The gap (Eq. 4) and its growth under each of the profile's windows, in nats.
 
-    ``mean`` and ``last`` (last tenth of the response) are of all tokens, ``slope`` of those whose
-    window drops something.
+    ``mean`` and ``last`` (last tenth of the response) are over all tokens, ``slope`` over those
+    whose window drops something.
     """
     options = {"num_resamples": profile.num_resamples, "seed": seed}
     rows = []
     for window in profile.windows:
         tokens = token_frame(scores, pool, window)
         dropped = tokens[tokens["dropped"]]
-        # The first row is the gap of all teachers together. Without tokens its numbers are NaN.
+        # The first row is the gap of all teachers together. Without tokens, its numbers are NaN.
         trend = position_trends(tokens, "teacher", **options).iloc[0]
         slope = position_trends(dropped, "teacher", **options)["slope"].iloc[0]
         percent = 100 * tokens["dropped"].mean()
@@ -267,7 +267,7 @@ def _moments(
     """Sums per prompt from which mean, slope and the first and last tenth follow."""
     x, y = rows["position"], rows[quantity]
     first, last = x * 10 < 1, x * 10 >= 9
-    # Sums, not means: what is resampled are prompts, and a prompt's moments add up.
+    # Sums, not means: prompts are resampled, and their moments add up.
     columns = [x**0, x, y, x * x, x * y, y * first, y * last, first, last]
     moments = pd.concat(columns, axis=1, keys=range(len(columns))).astype(float)
     sums = moments.groupby(rows["prompt_id"], observed=True).sum()
@@ -289,8 +289,8 @@ def shuffle_steps(
 ) -> tuple[Pool, dict[str, list[Span]]]:
     """The same responses with their steps in a random order; the white space between them stays.
 
-    Length and words stay, the order goes: a trend that survives is not due to the argument. Each
-    response is shuffled by itself, so that adding others changes nothing. ``steps`` has the
+    Length and words stay but the order is lost, so a trend that remains is not due to the argument.
+    Each response is shuffled by itself, so adding others changes nothing. ``steps`` has the
     character spans of each response's steps, also in the result.
     """
     responses, spans = [], {}
@@ -310,7 +310,7 @@ def _shuffle(response: Response, steps: Sequence[Span], seed: int) -> tuple[str,
         return response.text, list(steps)
     # Two steps without space between them would run into one word.
     spaces = [a + b or " " for a, b in zip(after[:-1], before[1:], strict=True)] + [after[-1]]
-    # The id seeds the order as well, so that responses are independent of each other.
+    # The id seeds the order as well, so responses are independent of each other.
     order = np.random.default_rng([seed, *response.response_id.encode()]).permutation(len(bodies))
     moved = [bodies[k] + space for k, space in zip(order, spaces, strict=True)]
     moved[0] = before[0] + moved[0]

@@ -20,15 +20,15 @@ from lalp.paper.coverage.neighbors import ALL, Comparison, cosines_by_count, exp
 from lalp.paper.coverage.texts import CHUNKS, PIECES, RESPONSES, STEPS, Level
 from lalp.stats import Estimate, wilson_interval
 
-Levels = Mapping[str, Level]  # of text, by name
-Values = Mapping[str, pd.DataFrame]  # what `nearness_by_prompt` returns
+Levels = Mapping[str, Level]  # level of text, by name
+Values = Mapping[str, pd.DataFrame]  # result of `nearness_by_prompt`
 Groups = Mapping[str, object]  # labels of prompts, by id: each label is held out in turn
 
 LEAST_PROMPTS = 6
 """With fewer prompts there is no interval: not even equal signs of all would be significant."""
 
 EQUAL_NUMBERS, ALL_CANDIDATES = "equal numbers", "all candidates"
-# Numbers of candidates of the curves, up to those there are.
+# Numbers of candidates of the curves, up to the number available.
 _GRID = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**4, 10**5, 10**6)
 _PAIRS = (
     *((STEPS, RESPONSES), (STEPS, PIECES), (CHUNKS, RESPONSES), (STEPS, CHUNKS)),
@@ -41,7 +41,7 @@ def prompt_means(
 ) -> pd.DataFrame:
     """Mean over a response's items, then over a prompt's responses: every prompt counts the same.
 
-    ``items`` are those of the rows of ``values``; rows that hold a NaN are left out.
+    ``items`` belong to the rows of ``values``; rows with a NaN are left out.
     """
     frame = pd.DataFrame(values, columns=pd.Index(columns, tupleize_cols=False))
     frame.index = pd.MultiIndex.from_frame(items[["prompt_id", "response_id"]])
@@ -51,8 +51,8 @@ def prompt_means(
 def mean_interval(values: pd.Series, num_resamples: int, seed: int) -> Estimate:
     """Mean of one number per prompt, and the interval of `lalp.stats.mean_interval` over prompts.
 
-    Below 50 prompts that is Student's t, else a bootstrap: the same seed draws the same prompts, so
-    intervals of several columns go together.
+    Below 50 prompts that is Student's t, else a bootstrap. The same seed draws the same prompts, so
+    the intervals of several columns belong together.
 
     Example:
         >>> print(mean_interval(pd.Series([0.1, 0.2, 0.3, 0.2, 0.1, 0.3]), 100, 0))
@@ -71,7 +71,7 @@ class Contrast:
     first: Estimate
     second: Estimate
     difference: Estimate  # first minus second, paired by prompt
-    share_above: Estimate  # of prompts on which the first is higher; 95 % Wilson interval
+    share_above: Estimate  # share of prompts where the first is higher; 95 % Wilson interval
 
     def __str__(self) -> str:
         means = f"{self.first.value:.3f} against {self.second.value:.3f}"
@@ -79,7 +79,7 @@ class Contrast:
 
 
 def contrast(first: pd.Series, second: pd.Series, num_resamples: int, seed: int) -> Contrast:
-    """Compare two measures prompt by prompt; prompts that one of them lacks are left out."""
+    """Compare two measures prompt by prompt; prompts that lack one of them are left out."""
     one, other = first.align(second, join="inner")
     share, total = float((one > other).mean()), len(one)
     ends = wilson_interval(share, total) if total >= LEAST_PROMPTS else (math.nan, math.nan)
@@ -101,8 +101,8 @@ def contrast_table(contrasts: Mapping[tuple[str, str | int], Contrast]) -> pd.Da
 def nearness_by_prompt(levels: Levels, groups: Groups) -> dict[str, pd.DataFrame]:
     """Mean nearest-neighbour cosine of every prompt's held-out texts, by number of candidates.
 
-    By level: one row per prompt; columns are numbers of candidates, then ``equal numbers`` (as
-    many as there are training responses, the same at every level) and ``all candidates``.
+    By level: one row per prompt. Columns are numbers of candidates, then ``equal numbers`` (as many
+    as there are training responses, the same at every level) and ``all candidates``.
     """
     folds = {name: neighbors.hold_out(level.items, groups) for name, level in levels.items()}
     equal = neighbors.smallest_choice(folds[RESPONSES])
@@ -119,7 +119,7 @@ def nearness_curves(
 ) -> pd.DataFrame:
     """Mean nearest-neighbour cosine against the number of candidates, with intervals.
 
-    ``num_candidates`` says by level what ``all candidates`` stands for on the axis.
+    ``num_candidates`` gives the place of ``all candidates`` on the axis, by level.
     """
     rows = []
     for name, table in values.items():
@@ -161,12 +161,12 @@ def similarity_sweep(
     limits: Sequence[float],
     **resampling: int,
 ) -> pd.DataFrame:
-    """Levels against each other while training prompts like the held-out one are left out.
+    """Levels against each other, without the training prompts that resemble the held-out one.
 
-    ``equal numbers`` are the same at every limit: as many candidates as there are training
-    responses at the lowest one. Limits that leave some prompt without candidates are left out.
-    ``limits`` are the largest cosines with the held-out prompt (``similarity``, of any two ids);
-    ``ALL`` leaves nothing out. The result is a `contrast_table` with ``limit``.
+    ``equal numbers`` are the same at every limit: as many candidates as the lowest limit leaves
+    training responses. A limit is dropped if it leaves some prompt without candidates. ``limits``
+    are the largest cosines with the held-out prompt (``similarity``, of any two ids); ``ALL``
+    leaves nothing out. The result is a `contrast_table` with ``limit``.
     """
     whole = levels[RESPONSES].items
     likenesses = [
@@ -181,7 +181,7 @@ def similarity_sweep(
     for name, level in levels.items():
         cosines = np.full((len(usable), len(level.items), len(counts)), np.nan)
         for comparison in neighbors.hold_out(level.items, groups):
-            # All prompts of a fold share their candidates: their vectors are gathered once.
+            # All prompts of a fold share their candidates: so their vectors are gathered once.
             candidates = level.vectors[comparison.candidates].T
             for queries, likeness in _by_prompt(level.items, comparison, similarity):
                 found = level.vectors[queries] @ candidates
@@ -207,15 +207,15 @@ def _by_prompt(
 def teacher_table(levels: Levels, groups: Groups, **resampling: int) -> pd.DataFrame:
     """Neighbours among the same teacher's texts against neighbours among the others'.
 
-    Both are sought among equal numbers of candidates, at each level as many as the teacher with
-    the fewest has. The table is empty where there is only one teacher.
+    Both searches use equal numbers of candidates: at each level, as many as the teacher with the
+    fewest has. The table is empty if there is only one teacher.
     """
     contrasts = {}
     for name, level in levels.items():
         parts = neighbors.split_by_teacher(level.items, neighbors.hold_out(level.items, groups))
         parts = {whose: [c for c in found if len(c.candidates)] for whose, found in parts.items()}
         if not all(parts.values()):
-            continue  # one teacher: there is no other to compare it with
+            continue  # one teacher: there is no other to compare with
         # With more candidates, the others' texts would be nearer by chance alone.
         count = min(neighbors.smallest_choice(found) for found in parts.values())
         same, other = (
@@ -230,7 +230,7 @@ def teacher_table(levels: Levels, groups: Groups, **resampling: int) -> pd.DataF
 def nearer_steps(responses: pd.DataFrame, steps: pd.DataFrame) -> pd.Series:
     """Share of each prompt's steps whose neighbour is nearer than that of the whole response.
 
-    Both come from `find_neighbors`, of the same responses.
+    Both tables come from `find_neighbors` on the same responses.
     """
     whole = steps["response_id"].map(responses.set_index("response_id")["cosine"])
     nearer = (steps["cosine"] > whole).to_numpy(dtype=float)[:, None]
@@ -255,7 +255,7 @@ def category_table(levels: Levels, categories: Groups, **resampling: int) -> pd.
 
 
 def together(table: pd.DataFrame, candidates: str) -> list[Estimate]:
-    """The differences over all prompts in a `category_table`: responses cut, then in pieces."""
+    """The differences over all prompts in a `category_table`: cut responses, then their pieces."""
     rows = table[table["candidates"] == candidates].set_index("label").loc[list(TOGETHER)]
     return [Estimate(row.difference, row.low, row.high) for row in rows.itertuples()]
 

@@ -1,8 +1,8 @@
 r"""Coverage (paper, Sec. 5): how near the nearest training text is, whole or step by step.
 
 A nearest neighbour is nearer the more candidates there are, and there are many more steps than
-responses. So nearness is looked at as a function of the number of candidates. For a random choice
-of :math:`m` of :math:`N` candidates, with cosines sorted :math:`s_1 \ge \dots \ge s_N`, the largest
+responses. So nearness is measured as a function of the number of candidates. For a random choice of
+:math:`m` of :math:`N` candidates, with cosines sorted :math:`s_1 \ge \dots \ge s_N`, the largest
 one is on average
 
 .. math:: E_m = \sum_{r=1}^{N} s_r \binom{N-r}{m-1} \Big/ \binom{N}{m}.
@@ -32,8 +32,8 @@ Vectors = Float[np.ndarray, "rows dim"]
 ALL = math.inf
 """As a number of candidates: all there are."""
 
-# Texts of a level that are held out at most: all of any pool that a CPU embeds, a sample of large
-# ones. Each of them is compared with every training text.
+# The most texts of a level to hold out: all of any pool that a CPU embeds, a sample of larger ones.
+# Each is compared with every training text.
 _MAX_QUERIES = 50_000
 # Total weight of the candidates that are left out of a mean.
 _NEGLIGIBLE = 1e-10
@@ -43,7 +43,7 @@ _NOTHING = "no training texts to search for neighbours: hold out fewer prompts"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of a level that are held out, and the rows among which neighbours are sought."""
+    """Held-out rows of a level, and the rows to search for neighbours."""
 
     queries: Int[np.ndarray, "queries"]
     candidates: Int[np.ndarray, "candidates"]
@@ -62,10 +62,10 @@ def assign_folds(prompt_ids: Iterable[str], num_folds: int, seed: int) -> dict[s
 
 
 def hold_out(items: pd.DataFrame, groups: Mapping[str, object]) -> list[Comparison]:
-    """Hold out each group of prompts in turn and seek its neighbours among all other groups.
+    """Hold out each group of prompts in turn and find its neighbours in all other groups.
 
-    Of levels with more than 50,000 texts, an evenly spaced part of each response is held out.
-    InputError if a prompt has no label, or all have the same.
+    If a level has more than 50,000 texts, an evenly spaced part of each response is held out.
+    InputError if a prompt has no label, or all have the same label.
     """
     labels = items["prompt_id"].map(groups)
     if labels.isna().any():
@@ -76,7 +76,7 @@ def hold_out(items: pd.DataFrame, groups: Mapping[str, object]) -> list[Comparis
         raise InputError("all prompts are in one group: there is nothing to compare it with")
     sampled = np.ones(len(items), dtype=bool)
     if len(items) > _MAX_QUERIES:
-        # The same number of every response that has as many.
+        # The same number from every response that has as many.
         responses = items.groupby("response_id", sort=False)["response_id"]
         place, size = responses.cumcount().to_numpy(), responses.transform("size").to_numpy()
         kept = np.minimum(size, max(_MAX_QUERIES // responses.ngroups, 1))
@@ -90,7 +90,7 @@ def hold_out(items: pd.DataFrame, groups: Mapping[str, object]) -> list[Comparis
 def split_by_teacher(
     items: pd.DataFrame, comparisons: Sequence[Comparison]
 ) -> dict[str, list[Comparison]]:
-    """The same held-out texts against candidates by the same teacher, and by the others."""
+    """The same held-out texts against candidates by the same teacher and by the others."""
     teachers = items["teacher"].to_numpy()
     found: dict[str, list[Comparison]] = {"same teacher": [], "other teachers": []}
     for part in comparisons:
@@ -103,7 +103,7 @@ def split_by_teacher(
 
 
 def smallest_choice(comparisons: Iterable[Comparison]) -> int:
-    """The number of candidates that every comparison can offer."""
+    """The largest number of candidates that every comparison has."""
     return min(len(comparison.candidates) for comparison in comparisons)
 
 
@@ -146,7 +146,7 @@ def _search_faiss(
     found = faiss.index_factory(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     found.train(vectors)
     found.add(vectors)
-    # An eighth of the cells is searched: on sentence embeddings little is missed.
+    # An eighth of the cells is searched; on sentence embeddings, this misses little.
     found.nprobe = max(num_cells // 8, min(num_cells, 8))
     cosines, places = found.search(np.ascontiguousarray(queries, dtype=np.float32), 1)
     return np.clip(cosines[:, 0], -1, 1), places[:, 0]
@@ -171,10 +171,10 @@ def expected_nearest(
 def expected_largest(
     values: Float[np.ndarray, "rows values"], counts: Sequence[float]
 ) -> Float[np.ndarray, "rows counts"]:
-    """The largest of that many values of a row, averaged over all draws without replacement."""
+    """The largest of ``counts`` values of a row, averaged over all draws without replacement."""
     total = values.shape[1]
     weights = np.stack([_rank_weights(total, count) for count in counts], axis=1)
-    # Of many values drawn, the largest is hardly ever a low one: what is below need not be sorted.
+    # The largest of many drawn values is hardly ever a low one, so low values need no sorting.
     low = int((weights.cumsum(axis=0) < _NEGLIGIBLE).all(axis=1).sum())
     if low:
         values = np.partition(values, low, axis=1)[:, low:]
@@ -187,7 +187,7 @@ def _rank_weights(total: int, count: float) -> Float[np.ndarray, "total"]:
         raise InputError(f"{count} candidates cannot be drawn: give 1 or more")
     count = min(count, total)
     ranks = np.arange(total - 1)
-    # Each binomial from the one before; past rank N - m none can be the nearest.
+    # Each binomial follows from the one before; past rank N - m none can be the nearest.
     ratios = np.maximum(total - count - ranks, 0) / (total - 1 - ranks)
     return np.cumprod([count / total, *ratios])[::-1]
 
@@ -195,7 +195,7 @@ def _rank_weights(total: int, count: float) -> Float[np.ndarray, "total"]:
 def cosines_by_count(
     level: Level, comparisons: Iterable[Comparison], counts: Sequence[float]
 ) -> Float[np.ndarray, "items counts"]:
-    """`expected_nearest` for every held-out item of a level; NaN for what is never held out."""
+    """`expected_nearest` for every held-out item of a level; NaN for items never held out."""
     values = np.full((len(level.items), len(counts)), np.nan)
     for part in comparisons:
         vectors = level.vectors[part.queries], level.vectors[part.candidates]
@@ -239,7 +239,7 @@ def save_neighbors(
 def neighbor_examples(neighbors: pd.DataFrame, texts: pd.Series, num_examples: int) -> pd.DataFrame:
     """Pairs spread evenly from the farthest to the nearest, as short excerpts (Tables 11, 12).
 
-    Their ranks among all pairs decide, not what they say. ``neighbors`` come from `find_neighbors`;
+    Pairs are chosen by rank alone, not by content. ``neighbors`` come from `find_neighbors`;
     ``texts`` are those of all items of the level.
     """
     ordered = neighbors.sort_values("cosine", kind="stable")

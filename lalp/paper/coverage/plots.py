@@ -20,8 +20,8 @@ def plot_coverage(
 ) -> Figure:
     """Nearest-neighbour cosines: their distribution, and problem by problem (paper, Fig. 2, 7, 8).
 
-    ``neighbors`` has by label one row per held-out text, with ``cosine``; ``problems`` has mean
-    cosines, a row per problem and a column per label.
+    ``neighbors`` has, for each label, one row per held-out text with ``cosine``; ``problems`` has
+    mean cosines, a row per problem and a column per label.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.9))
     for place, (label, table) in enumerate(neighbors.items()):
@@ -30,10 +30,10 @@ def plot_coverage(
         sns.kdeplot(fill=True, alpha=0.15, lw=0, color=PALETTE[place], **shape)
         sns.kdeplot(lw=2, label=label, **style, **shape)
         left.axvline(table["cosine"].mean(), lw=1.2, **style)
-    # Another embedder: levels differ, the order is what can be compared.
+    # With another embedder, levels differ; only their order can be compared.
     for label, cosine in PAPER_COSINES.items():
         left.axvline(cosine, color="0.35", lw=1, ls=":")
-        style = {"rotation": 90, "ha": "right", "va": "top", "fontsize": "x-small", "color": "0.25"}
+        style = {"rotation": 90, "ha": "left", "va": "top", "fontsize": "x-small", "color": "0.25"}
         left.text(cosine, 0.98, f"paper, {label}", transform=left.get_xaxis_transform(), **style)
     left.set(xlabel="cosine to the nearest training text", ylabel="density", xlim=(0, 1))
     left.set_title("(a) held-out texts; vertical lines: means", fontsize="medium")
@@ -73,7 +73,7 @@ def plot_nearness(curves: pd.DataFrame, equal: int) -> Figure:
 
 
 def plot_similarity_sweep(sweep: pd.DataFrame) -> Figure:
-    """Differences between levels as training problems like the held-out one are left out.
+    """Differences between levels as similar training problems are left out.
 
     ``sweep`` comes from `similarity_sweep`: at an infinite ``limit`` nothing is left out.
     """
@@ -82,7 +82,7 @@ def plot_similarity_sweep(sweep: pd.DataFrame) -> Figure:
     labels = list(dict.fromkeys(sweep["label"]))
     for series, table in sweep.groupby(["label", "candidates"], sort=False):
         place, line = labels.index(series[0]), 0 if series[1].startswith("all") else 1
-        # Beside each other: error bars at the same place could not be told apart.
+        # Side by side, because error bars at the same place could not be told apart.
         x = [limits.index(limit) + 0.05 * (place - line) for limit in table["limit"]]
         style = {"color": PALETTE[place], "marker": MARKERS[place], "ls": LINES[line]}
         bars = {"yerr": errors(table, "difference"), "capsize": 2, "label": ", ".join(series)}

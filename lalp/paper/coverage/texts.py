@@ -47,8 +47,8 @@ class Level:
 
 
 def cut_pool(profile: Profile, pool: Pool, seed: int) -> dict[str, dict[str, list[Span]]]:
-    """Spans by level and response id: whole, cut into steps, and into chunks of their lengths."""
-    # Only steps of so many tokens need the student's tokenizer.
+    """Spans by level and response id: whole, cut into steps, and in chunks of the same lengths."""
+    # Only steps of a fixed number of tokens need the student's tokenizer.
     tokenizer = load_tokenizer(profile.student) if chunk_size(profile.splitter) else None
     steps = split_pool(pool, profile.splitter, tokenizer=tokenizer, embedder=profile.embedder)
     chunks = {
@@ -62,8 +62,8 @@ def cut_pool(profile: Profile, pool: Pool, seed: int) -> dict[str, dict[str, lis
 def permute_lengths(text: str, spans: Sequence[Span], seed: int | Sequence[int]) -> list[Span]:
     """Cut a text into chunks that are as long as its steps, in another order.
 
-    Lengths are counted in words, so no word is cut that the steps leave whole. Of ten random
-    orders the one is taken that shares the fewest boundaries with the steps. ``spans`` are
+    Lengths are counted in words, so no word is cut that the steps leave whole. Among ten random
+    orders, the one that shares the fewest boundaries with the steps is used. ``spans`` are
     character spans that partition the text.
     """
     starts = [[word.start() for word in WORD.finditer(text, *span)] for span in spans]
@@ -87,10 +87,10 @@ def shared_boundaries(first: Sequence[Span], second: Sequence[Span]) -> tuple[in
 def embed_levels(
     embedder: str, pool: Pool, spans: Mapping[str, Mapping[str, Sequence[Span]]]
 ) -> dict[str, Level]:
-    """Embed the texts of every level of `cut_pool`, from disk where they were embedded before.
+    """Embed the texts of every level of `cut_pool`; read kept embeddings from disk.
 
-    Responses are there twice: cut to the embedder's input, and as means of pieces that hold all of
-    their text. Items have ``num_tokens`` and ``num_read``, of the embedder.
+    Responses appear twice: cut to the embedder's input, and as means of pieces that hold all of
+    their text. Items have the embedder's ``num_tokens`` and ``num_read``.
     """
     levels = {}
     for name, spans_of in spans.items():
@@ -106,7 +106,7 @@ def embed_levels(
         levels[name] = Level(items, found.vectors)
     whole = levels.pop(RESPONSES)
     items, vectors = whole.items, whole.vectors.copy()
-    # What fits into the embedder's input is the same whole as in pieces: it keeps its vector.
+    # What fits into the embedder's input is the same whole as in pieces, so it keeps its vector.
     cut = (items["num_tokens"] > items["num_read"]).to_numpy()
     if cut.any():
         texts = items.loc[cut, "text"].tolist()
@@ -116,7 +116,7 @@ def embed_levels(
 
 
 def truncation_table(levels: Mapping[str, Level]) -> pd.DataFrame:
-    """How many texts of each level exceed the embedder's input; what share of tokens that drops."""
+    """Number of texts of each level that exceed the embedder's input; share of tokens dropped."""
     rows = []
     for name, level in levels.items():
         tokens, read = level.items["num_tokens"], level.items["num_read"]
@@ -136,7 +136,7 @@ def prompt_similarity(embedder: str, pool: Pool) -> pd.DataFrame:
 
 
 def prompt_categories(pool: Pool) -> dict[str, str]:
-    """The category of each prompt, as its responses name it; empty where one has none."""
+    """The category of each prompt, as its responses name it; empty if one has none."""
     found = {r.prompt_id: r.extra.get("category") for r in pool.responses}
     return found if len(set(found.values()) - {None}) > 1 and None not in found.values() else {}
 
@@ -153,7 +153,7 @@ def paper_pairs_table(embedder: str) -> pd.DataFrame:
 
 
 def excerpt(text: str, max_words: int = 12, max_characters: int = 70) -> str:
-    """The text's first words on one line, with a mark where something is left out."""
+    """The text's first words on one line, with a mark where text is left out."""
     whole = " ".join(text.split())
     shown = " ".join(whole.split(" ")[:max_words])[:max_characters].rstrip()
     return shown if shown == whole else f"{shown} ..."

@@ -27,7 +27,7 @@ Students = Annotated[
 
 @app.command("plan")
 def plan_() -> None:
-    """Say what is read, and what each student computes and needs, before anything runs."""
+    """Print the inputs, and each student's computation and needs, before anything runs."""
     from lalp.paper.rsr.costs import plan_text  # waits for torch
 
     typer.echo(plan_text(PLAN))
@@ -35,7 +35,7 @@ def plan_() -> None:
 
 @app.command("dryrun")
 def dryrun_(student: Students = None) -> None:
-    """Run all of it in small, with made-up traces and tiny models, on the CPU."""
+    """Run a small version with made-up traces and tiny models on the CPU."""
     from lalp.paper.rsr.dryrun import dry_run
 
     began, root = time.monotonic(), cache_dir() / "dryrun" / "rsr"
@@ -46,7 +46,7 @@ def dryrun_(student: Students = None) -> None:
 
 @app.command("run")
 def run_(student: Students = None) -> None:
-    """Fetch and draw the sets, score them, correlate; a second run goes on where one stopped."""
+    """Fetch and draw the sets, score them, correlate; a second run continues where one stopped."""
     from lalp.paper.rsr.run import run_plan
 
     out = root_dir() / "figures" / "rsr"

@@ -1,8 +1,8 @@
-"""Do scores foresee accuracies? Rank correlations over teachers, intervals and tests.
+"""Do scores predict accuracies? Rank correlations over teachers, intervals and tests.
 
-A teacher is the unit: accuracies are published for teachers, and their three sets are no three
-observations. All draws take the same teachers for all students and scores, so that a mean over
-students, and a difference between scores, has the interval that its parts have together.
+A teacher is the unit: accuracies are published for teachers, and a teacher's three sets are not
+three observations. All draws take the same teachers for all students and scores, so a mean over
+students and a difference between scores have correct joint intervals.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEAST_TEACHERS = 4
 def rank_correlations(
     one: Float[np.ndarray, "*#shape teachers"], other: Float[np.ndarray, "*#shape teachers"]
 ) -> Float[np.ndarray, "*shape measures"]:
-    """Spearman's rho and Kendall's tau-b over the last axis; NaN where one side is all ties.
+    """Spearman's rho and Kendall's tau-b over the last axis; NaN if one side is all ties.
 
     Equivalent to ``scipy.stats.spearmanr`` and ``kendalltau``, for many columns at once.
 
@@ -35,15 +35,15 @@ def rank_correlations(
         array([0.5  , 0.333])
     """
     signs = [_signs(values) for values in (one, other)]
-    # A rank, from the middle one, is half the sum of its row: Spearman's rho is a cosine of ranks
-    # as tau is one of pairs.
+    # A rank, from the middle one, is half the sum of its row. So Spearman's rho is a cosine of
+    # ranks, as tau is one of pairs.
     ranks = _cosines(*(each.sum(axis=-1) for each in signs))
     pairs = _cosines(*(each.reshape(*each.shape[:-2], -1) for each in signs))
     return np.stack([ranks, pairs], axis=-1)
 
 
 def _signs(values: Float[np.ndarray, "*shape n"]) -> Float[np.ndarray, "*shape n n"]:
-    """1 where the former of two is higher, -1 where lower, 0 where they tie: sums are exact."""
+    """1 if the first of two is higher, -1 if lower, 0 if they tie: sums are exact."""
     return np.sign(values[..., :, None] - values[..., None, :]).astype(np.float32)
 
 
@@ -63,25 +63,25 @@ def correlate(
 ) -> pd.DataFrame:
     """Correlate teachers' scores with the published accuracies of the students they taught.
 
-    - Intervals (95 %) are percentiles of a bootstrap over teachers. Of rank correlations of 11
-      teachers they hold the truth at least as often as they say (a test measures it).
-    - ``p`` is two-sided, by permuting which teacher had which accuracy, for all students alike. So
-      the mean over students is tested without taking students for independent.
+    - Intervals (95 %) are percentiles of a bootstrap over teachers. For rank correlations of 11
+      teachers, they cover the truth at least as often as stated (a test measures it).
+    - ``p`` is two-sided. The test permutes accuracies among teachers, in the same way for all
+      students. So the mean over students is tested without treating students as independent.
     - ``p_holm`` is Holm's correction over the scores of one student and measure.
     - ``over_galp`` is how much more a score correlates than GALP, with its bootstrap interval.
 
     Args:
-        teachers: From `teacher_scores` or `published_scores`: more is better of every score.
+        teachers: From `teacher_scores` or `published_scores`: higher is better for every score.
         num_resamples: Draws of the bootstrap, and permutations.
-        seed: Of both.
+        seed: For both.
 
     Returns:
-        A row per score, student (and `ALL_STUDENTS`) and measure, with ``window`` of LALP scores,
-        ``correlation``, ``low``, ``high``, ``p``, ``p_holm``, ``over_galp``, ``over_galp_low``,
-        ``over_galp_high`` and ``num_teachers``.
+        A row per score, student (and `ALL_STUDENTS`) and measure, with the ``window`` of LALP
+        scores, ``correlation``, ``low``, ``high``, ``p``, ``p_holm``, ``over_galp``,
+        ``over_galp_low``, ``over_galp_high`` and ``num_teachers``.
 
     Raises:
-        InputError: If a score of a teacher is missing, or its accuracy is not published.
+        InputError: If a teacher's score is missing, or its accuracy is not published.
     """
     scores, students, x, y = _arrays(teachers)
     size = y.shape[-1]
@@ -91,7 +91,7 @@ def correlate(
     orders = seeded_generator("rsr permutations", seed).permuted(orders, axis=1)
     resampled = _draws(again, x, lambda part: (x[..., part], y[..., part]))
     permuted = _draws(orders, x, lambda part: (x[..., None, :], y[..., part]))
-    extreme = np.abs(permuted) >= np.abs(value) - 1e-12  # rounding is no difference
+    extreme = np.abs(permuted) >= np.abs(value) - 1e-12  # a rounding error is no difference
     p = np.where(np.isnan(value), np.nan, (1 + extreme.sum(axis=0)) / (1 + num_resamples))
     base = scores.index(GALP)
     over = value - value[base]
@@ -130,7 +130,7 @@ def _arrays(
 
 
 def _with_mean(values: Float[np.ndarray, "... students measures"]) -> np.ndarray:
-    """The values of all students, and behind them their mean."""
+    """The values of all students, then their mean."""
     return np.concatenate([values, values.mean(axis=-2, keepdims=True)], axis=-2)
 
 
@@ -139,7 +139,7 @@ def _draws(
     x: Float[np.ndarray, "scores students n"],
     pairs: Callable[[Int[np.ndarray, "part n"]], tuple[np.ndarray, np.ndarray]],
 ) -> Float[np.ndarray, "draws scores students measures"]:
-    """The correlations of every draw of teachers, some draws at a time."""
+    """The correlations of every draw of teachers, a few draws at a time."""
     parts = []
     for part in chunks(len(places), x.size * x.shape[-1]):
         drawn = rank_correlations(*pairs(places[part]))

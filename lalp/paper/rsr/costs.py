@@ -1,4 +1,4 @@
-"""What scoring the sets costs, before anything runs: tokens, GPU hours and memory."""
+"""Cost of scoring the sets, before anything runs: tokens, GPU hours and memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lalp.paper.scale.models import ASSUMED, find_gpu, find_model
 
 
 def plan_costs(plan: Plan) -> pd.DataFrame:
-    """A row per student: its model, what it reads and computes, hours and memory of one GPU.
+    """A row per student: its model, its input and computation, hours and memory of one GPU.
 
-    Each trace has its teacher's mean length, as published. ``tokens`` are those of the traces,
-    ``fed`` those of all forward rows, ``gigabytes`` the weights and the cache of a trace of
+    Each trace has its teacher's mean length, as published. ``tokens`` counts the traces' tokens,
+    ``fed`` those of all forward rows. ``gigabytes`` covers the weights and the cache of a trace of
     `ASSUMED.longest` times the mean length; ``hours`` are right within a factor of two.
     """
     lengths = published().groupby("teacher")["tokens"].first()[list(plan.teachers)]
@@ -43,7 +43,7 @@ def plan_costs(plan: Plan) -> pd.DataFrame:
 
 
 def plan_text(plan: Plan) -> str:
-    """The plan for people: what is read, and a line for each student."""
+    """The plan for readers: the inputs, and a line for each student."""
     costs = plan_costs(plan)
     read = plan.num_sets * plan.set_size * costs["tokens"][0] / costs["responses"][0]
     size = f"about {read * ASSUMED.token_bytes / 1e9:.0f} GB of text"

@@ -1,6 +1,6 @@
-"""The whole plan in small: made-up sets in the same layout, tiny students with random weights.
+"""A small version of the plan: made-up sets in the same layout, tiny students with random weights.
 
-The same code runs as for real, from the files to the figure. Its numbers mean nothing.
+The code is that of a real run, from the files to the figure. Its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def dry_run(
     students: Sequence[str] = (),
     say: Callable[[str], object] = print,
 ) -> pd.DataFrame:
-    """Run a plan in small inside the folder ``root``; returns the correlations.
+    """Run a small version of a plan inside the folder ``root``; returns the correlations.
 
-    The results are in ``root/results``, tables and figure as for real.
+    The tables and the figure are in ``root/results``, as in a real run.
     """
     small = shrink(plan)
     write_sets(small, root / "sets")
@@ -49,7 +49,7 @@ def shrink(plan: Plan) -> Plan:
 
 
 def write_sets(plan: Plan, folder: Path) -> None:
-    """Write made-up sets as the data set has them: the same problems in every set."""
+    """Write made-up sets in the form of the data set, with the same problems in every set."""
     for place, pattern in enumerate(plan.teachers.values()):
         for number, generation in enumerate(plan.generations):
             rows = [_row(place, number, problem) for problem in range(plan.set_size)]
@@ -58,7 +58,7 @@ def write_sets(plan: Plan, folder: Path) -> None:
 
 
 def _row(teacher: int, generation: int, problem: int) -> dict[str, list[dict[str, str]]]:
-    """One trace; longer, and in other words, for each teacher and generation."""
+    """One trace; its length and words differ by teacher and generation."""
     first, second = problem + 2, 3 * problem + 1
     openings = _WORDS["openings"]
     count = 4 + (teacher + generation) % 3

@@ -1,4 +1,4 @@
-"""What is scored of the trajectory sets, and under which students."""
+"""Which part of the trajectory sets is scored, and under which students."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figure: how each score correlates with accuracy, student by student."""
+"""The figure: the correlation of each score with accuracy, student by student."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMES = {"galp": "GALP", "rsr": "RSR", "galp-casl": "GALP, CASL", "lalp-casl": 
 
 
 def plot_correlations(correlations: pd.DataFrame, published: pd.DataFrame) -> Figure:
-    """Spearman's rho of each score with accuracy over teachers, and its interval; one panel each.
+    """Spearman's rho of each score with accuracy over teachers, with its interval; one panel each.
 
     Both tables are from `correlate`. Hollow marks are the published scores' correlations. A mark
     is full black where the correlation differs from 0 after Holm's correction.

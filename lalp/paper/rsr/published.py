@@ -1,4 +1,4 @@
-"""What the paper publishes of its teachers and students, and how far scores here are from it."""
+"""The paper's numbers for its teachers and students, and how far the scores here are from them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _PUBLISHED = read_data("paper/rsr/published.yaml")
 
 
 def published() -> pd.DataFrame:
-    """What the paper publishes: a row for each student and teacher, with means over its three sets.
+    """The paper's numbers: a row for each student and teacher, with means over its three sets.
 
-    ``accuracy`` is in percent, after fine-tuning. ``surprisal`` is in nats per token, ``rank`` the
-    mean of ranks of at most 100, ``rsr`` the rank-surprisal ratio of all traces, ``rsr_200`` that
-    of 200, ``tokens`` the mean length.
+    ``accuracy`` is in percent, after fine-tuning. ``surprisal`` is in nats per token, ``rank`` is
+    the mean of ranks of at most 100, ``rsr`` the rank-surprisal ratio of all traces, ``rsr_200``
+    that of 200 traces, and ``tokens`` the mean length.
 
     Example:
         >>> table = published().set_index(["student", "teacher"])
@@ -57,12 +57,12 @@ def published_scores() -> pd.DataFrame:
 def agreement(teachers: pd.DataFrame) -> pd.DataFrame:
     """How far scores computed here are from the published ones of the same teachers.
 
-    Other traces were drawn than the paper's, and bfloat16 is not bit for bit the same. But GALP and
-    RSR have the same definition, so that a larger difference means another student or prompt.
+    The drawn traces are not the paper's, and bfloat16 is not the same bit for bit. But GALP and RSR
+    have the same definition, so a larger difference means another student or prompt.
 
     Returns:
-        A row per student and score: ``largest_difference``, in the score's unit, the teacher with
-        which it is, and ``spearman`` of both over teachers.
+        A row per student and score: ``largest_difference``, in the score's unit, the teacher that
+        has it, and ``spearman`` of both over teachers.
     """
     pairs = teachers.merge(published_scores(), on=["student", "score", "teacher"])
     rows = []

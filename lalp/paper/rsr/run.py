@@ -1,4 +1,4 @@
-"""Score the sets under each student, correlate, and keep tables, figure and what made them."""
+"""Score the sets under each student, correlate, and keep tables, figure and their origin."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def run_plan(
     locate: Callable[[str], str] | None = None,
     say: Callable[[str], object] = print,
 ) -> pd.DataFrame:
-    """Run the plan for some students, or all, and return the correlations of all that are done.
+    """Run the plan for some students, or all, and return the correlations of all finished ones.
 
-    ``out`` gets ``sets.csv`` and ``provenance.json`` after each student, and at the end what
-    `write_results` writes. Students that were run before stay in the tables. A killed run goes on
-    where it stopped.
+    ``out`` gets ``sets.csv`` and ``provenance.json`` after each student, and at the end the files
+    of `write_results`. Students of earlier runs stay in the tables. A killed run continues where it
+    stopped.
 
     Args:
         plan: What to run.
         out: Folder of the results.
         data: Folder of the sets; as in `load_sets` if not given.
         students: Names in the plan.
-        locate: Where a model's files are, by its name in the plan; its hub id if not given.
-        say: Is told what is done.
+        locate: Gives the place of a model's files by its name in the plan; by default its hub id.
+        say: Receives progress messages.
 
     Raises:
         InputError: If a student is not in the plan, or a set or model cannot be had.
@@ -84,7 +84,7 @@ def _run_student(
 
 
 def keep_sets(plan: Plan, out: Path, sets: pd.DataFrame, made: dict[str, Any]) -> None:
-    """Put a student's sets beside those of students that were scored by the same plan."""
+    """Add a student's sets to those of students that were scored by the same plan."""
     path, told = out / "sets.csv", out / "provenance.json"
     before = json.loads(told.read_text(encoding="utf-8")) if told.is_file() else {}
     before = {name: facts for name, facts in before.items() if facts["plan"] == asdict(plan)}
@@ -107,7 +107,7 @@ def write_results(plan: Plan, out: Path) -> pd.DataFrame:
     teachers = teacher_scores(pd.read_csv(out / "sets.csv"))
     found = correlate(teachers, num_resamples=plan.num_resamples, seed=plan.seed)
     write_published(plan, out)
-    # Of the same students, so that the means over students are of the same ones.
+    # For the same students, so that means over students cover the same ones.
     own = published_scores()
     own = own[own["student"].isin(teachers["student"])]
     known = correlate(own, num_resamples=plan.num_resamples, seed=plan.seed)
@@ -122,7 +122,7 @@ def write_results(plan: Plan, out: Path) -> pd.DataFrame:
 
 
 def write_published(plan: Plan, out: Path) -> pd.DataFrame:
-    """Correlations of the paper's own scores, ``published.csv``: no student, no hub needed."""
+    """Correlations of the paper's own scores, ``published.csv``: needs no student and no hub."""
     known = correlate(published_scores(), num_resamples=plan.num_resamples, seed=plan.seed)
     write_text(out / "published.csv", _csv(known))
     return known

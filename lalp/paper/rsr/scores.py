@@ -1,4 +1,4 @@
-"""Scores of the trajectory sets: of each response under a student, of each set, of each teacher."""
+"""Scores of the trajectory sets: by response under a student, by set, by teacher."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def score_columns(plan: Plan) -> list[str]:
 
 
 def score_responses(plan: Plan, pool: Pool, student: str) -> pd.DataFrame:
-    """Every response's scores under a student, a column each, and its set; no tokens, no texts.
+    """Every response's scores under a student, a column each, and its set; no tokens or texts.
 
-    A killed run goes on where it stopped: finished prompts are in the store of scores.
+    A killed run continues where it stopped: finished prompts are in the store of scores.
     """
     from lalp.scoring.run import score  # waits for torch
 
     scores = score(pool, student, plan.windows, splitter=plan.splitter, with_tokens=True)
-    # One fit over all teachers, so that what it takes off them is comparable.
+    # One fit over all teachers, so that its corrections are comparable.
     added = add_variants(scores, ["galp-casl", "lalp-casl"], plan.main_window)
     columns = [name for name in score_columns(plan) if name != RSR]
     kept = added[["prompt_id", "response_id", "teacher", "num_tokens", _RANK, *columns]]
@@ -47,8 +47,8 @@ def score_responses(plan: Plan, pool: Pool, student: str) -> pd.DataFrame:
 def set_scores(plan: Plan, responses: pd.DataFrame) -> pd.DataFrame:
     """The score of each set: the mean over its responses that have all scores.
 
-    RSR is that of a set (Eq. 9 of arXiv 2601.14249): the mean rank of the tokens, each at most 100,
-    averaged over responses, over the surprisal averaged over responses.
+    RSR is defined for a set (Eq. 9 of arXiv 2601.14249): the mean rank of the tokens, each at most
+    100, averaged over responses, over the surprisal averaged over responses.
 
     Returns:
         A row per set and score: ``teacher``, ``generation``, ``score``, ``value``, its standard
@@ -80,10 +80,10 @@ def _set_score(scored: pd.DataFrame, name: str) -> tuple[float, Float[np.ndarray
 
 
 def teacher_scores(sets: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the sets of a teacher, as the accuracies are; more is better of each score.
+    """Mean over a teacher's sets, like the accuracies; for each score, higher is better.
 
-    Takes the sets of several students, and turns the sign of scores of which less is better. A row
-    per ``student``, ``score`` and ``teacher``, with ``value``.
+    Takes the sets of several students, and changes the sign of scores for which lower is better. A
+    row per ``student``, ``score`` and ``teacher``, with ``value``.
     """
     keys = ["student", "score", "teacher"]
     means = sets.groupby(keys, sort=False)["value"].mean().reset_index()

@@ -1,4 +1,4 @@
-"""The trajectory sets, from the hub or a folder, and the pool that is drawn of them."""
+"""The trajectory sets, from the hub or a folder, and the pool that is drawn from them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from lalp.pools.reading import load_pool
 from lalp.shelf import read_records, write_records
 from lalp.stats import stable_hash
 
-# (teacher, generation): which set.
+# (teacher, generation): names a set.
 SetName = tuple[str, str]
 
 
 def load_sets(plan: Plan, folder: str | Path | None = None) -> tuple[Pool, dict[str, str]]:
-    """A pool of ``num_responses`` traces of each set, and the SHA-256 of every file by its path.
+    """A pool of ``num_responses`` traces from each set, and the SHA-256 of every file by its path.
 
-    The files are read from ``folder``, or the one that the environment variable RSR names; without
-    both they are fetched from the hub at the pinned revision. Problems are drawn by seed and by the
-    problem's text: for one generation the same problems of every teacher, as far as its sets hold
-    the same, and others for the next generation. What was drawn of a file is kept in the cache
-    folder, since to read all takes minutes.
+    The files are read from ``folder``, or the folder in the environment variable RSR; without both
+    they are fetched from the hub at the pinned revision. Problems are drawn by seed and by their
+    text: within one generation, the same problems for every teacher if its sets hold them, and
+    others for the next generation. Drawn records are kept in the cache folder, because reading all
+    files takes minutes.
 
     Raises:
         InputError: If the folder, a set or the network is missing, or a set cannot be read.
@@ -88,7 +88,7 @@ _OFFLINE = "go online, or set RSR to a folder with the data set"
 def _list_hub(plan: Plan) -> list[str]:
     try:
         return HfApi().list_repo_files(plan.repository, repo_type="dataset", revision=plan.revision)
-    except Exception as error:  # of the hub, of the network, of its settings
+    except Exception as error:  # the hub, the network, or its settings
         where = f"{plan.repository} at {plan.revision[:12]}"
         raise InputError(f"{where}: cannot be listed ({reason(error)}): {_OFFLINE}") from error
 
@@ -103,7 +103,7 @@ def _fetch(plan: Plan, name: str) -> Path:
 
 
 def _drawn(plan: Plan, path: Path, key: str, name: SetName) -> list[dict[str, Any]]:
-    """The records that are drawn of a set, from the cache or by reading its file."""
+    """The records drawn from a set, read from the cache or from its file."""
     kept = cache_dir() / "rsr" / f"{key}.jsonl"
     records = read_records(kept, key, "drawing again")
     if not records:
@@ -116,7 +116,7 @@ def _draw(plan: Plan, path: Path, name: SetName) -> list[dict[str, Any]]:
     teacher, generation = name
     pool = import_pool([path], teacher=teacher)
     traces = {response.prompt_id: response for response in reversed(pool.responses)}
-    # By the problem, not by its place: a set that lacks one keeps the others.
+    # By problem, not by place: a set that lacks one keeps the others.
     order = sorted(traces, key=lambda key: stable_hash("rsr", plan.seed, generation, key))
     if len(order) < plan.num_responses:
         few = f"holds {len(order)} problems, {plan.num_responses} are planned"

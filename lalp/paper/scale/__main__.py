@@ -1,6 +1,6 @@
 """Plan, try out and run the paper's pipeline: `python -m lalp.paper.scale --help`.
 
-Stages of the pipeline call two of these commands themselves: ``prompts`` and ``tables``.
+Stages of the pipeline themselves call two of these commands: ``prompts`` and ``tables``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _chosen(profile: str, patterns: list[str] | None) -> tuple[Plan, str, list[S
 def plan_(
     profile: PlanName = "paper", stage: StagePatterns = None, as_json: AsJson = False
 ) -> None:
-    """Say of every stage what it computes, needs and runs, before anything runs."""
+    """Print what every stage computes, needs and calls, before anything runs."""
     from lalp.paper.scale.costs import add_up, as_record, plan_costs, plan_text  # waits for torch
 
     plan, _, stages = _chosen(profile, stage)
@@ -62,7 +62,7 @@ def run_(
         bool, typer.Option("--adopt", help="Take outputs made elsewhere; needs --stage.")
     ] = False,
 ) -> None:
-    """Run the stages that are not done yet; a second run goes on where one stopped."""
+    """Run the stages that are not done yet; a second run continues where one stopped."""
     _, root, stages = _chosen(profile, stage)
     if not adopt:
         run_stages(stages, root, on_report=_print_report)
@@ -75,7 +75,7 @@ def run_(
 
 @app.command("dryrun")
 def dryrun_(profile: PlanName = "paper") -> None:
-    """Run every stage in small, with tiny models and toy problems, on the CPU."""
+    """Run a small version of every stage, with tiny models and toy problems, on the CPU."""
     from lalp.paper.scale.dryrun import dry_run
 
     began = time.monotonic()
@@ -130,7 +130,7 @@ def tables_(
     out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lay the paper's tables and the run's numbers side by side."""
+    """Print the paper's tables and the run's numbers side by side."""
     from lalp.paper.scale.tables import collect_tables, tables_text, write_tables
 
     folder = root or run_folder("pipeline", profile)

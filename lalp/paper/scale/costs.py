@@ -1,6 +1,6 @@
-"""What a plan costs before anything runs: tokens, GPU hours, memory and disk of every stage.
+"""The cost of a plan before anything runs: tokens, GPU hours, memory and disk of every stage.
 
-The formulas are here; facts and assumptions lie beside `lalp.paper.scale.models`.
+The formulas are here; facts and assumptions are beside `lalp.paper.scale.models`.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ class StageCost:
     node: str = "CPU"  # or the GPUs that it occupies, such as "4x A100-80GB"
     gpus: int = 0
     prompts: int = 0  # prompts, problems or examples
-    tokens_in: float = 0.0  # read
-    tokens_out: float = 0.0  # written by a model
+    tokens_in: float = 0.0  # tokens read
+    tokens_out: float = 0.0  # tokens written by a model
     flops: float = 0.0
     gpu_hours: float = 0.0  # hours times GPUs
     gpu_bytes: float = 0.0  # peak on each GPU
-    host_bytes: float = 0.0  # memory of the host beyond what any process takes
+    host_bytes: float = 0.0  # memory of the host beyond the needs of any process
     disk_bytes: float = 0.0  # files left behind
-    scratch_bytes: float = 0.0  # further files while it runs
-    notes: tuple[str, ...] = ()  # what stands in the way, or must be known
+    scratch_bytes: float = 0.0  # extra files while it runs
+    notes: tuple[str, ...] = ()  # obstacles, and what a reader must know
 
 
 # --- formulas ------------------------------------------------------------------------------------
 
 
 def model_size(model: ModelFacts) -> ModelSize:
-    """What a forward pass costs, from the facts."""
+    """The cost of a forward pass, from the facts."""
     head = model.vocab * model.hidden
     return ModelSize(
         body=model.weights_per_token - (1 if model.tied else 2) * head,
@@ -62,7 +62,7 @@ def model_size(model: ModelFacts) -> ModelSize:
 
 
 def train_flops(model: ModelFacts, tokens: int) -> float:
-    """FLOPs of one example: forward, forward again (recomputed activations), twice that back."""
+    """FLOPs of one example: forward, forward again (recomputed activations), back (twice that)."""
     return 4 * row_flops(model_size(model), 0, tokens, tokens)
 
 
@@ -72,7 +72,7 @@ def score_flops(
 ) -> tuple[float, int]:
     """FLOPs and fed tokens of scoring one response by GALP and LALP at every window.
 
-    Its steps have ``step_tokens`` tokens each; the rows are those of the scoring plan itself.
+    Each of its steps has ``step_tokens`` tokens; the rows are those of the scoring plan itself.
     """
     spans = list(pairwise([*range(0, response, ASSUMED.step_tokens), response]))
     contexts = [(0, (0, response))]
@@ -85,10 +85,10 @@ def score_flops(
 
 
 def decode_rate(model: ModelFacts, gpu: Gpu, gpus: int, prompt: float, response: float) -> float:
-    """Tokens per second of all sequences together, the GPUs sharing one copy of the model.
+    """Tokens per second of all sequences together; the GPUs share one copy of the model.
 
-    Every step reads the weights once and the cache of every running sequence. As many run as their
-    cache has room, with half their response on average. 0 where the weights do not fit.
+    Every step reads the weights once and the cache of every running sequence. As many run as the
+    cache can hold, with half their response on average. 0 if the weights do not fit.
     """
     cache = 2 * model.cache_per_token * (prompt + response / 2)
     room = ASSUMED.memory_share * gpus * gpu.memory - model.weights
@@ -108,15 +108,15 @@ def train_bytes(
     """Peak bytes on each GPU and on the host under ZeRO-3.
 
     Weights, gradients and optimizer states are cut into one share per GPU; with ``offload`` the
-    optimizer's are on the host. Activations of the ``tokens`` of one forward pass on one GPU: the
-    input of every layer, one layer whole, a tile of logits.
+    optimizer states are on the host. The activations of one forward pass of ``tokens`` tokens on
+    one GPU are the input of every layer, one whole layer, and a tile of logits.
     """
     states = ASSUMED.weight_bytes + ASSUMED.gradient_bytes
     optimizer = ASSUMED.optimizer_bytes * model.params
     layer = model.hidden * (ASSUMED.checkpoint_bytes * model.layers + ASSUMED.layer_bytes)
     logits = ASSUMED.logit_bytes * model.vocab * min(tokens, ASSUMED.logit_tokens)
     activations = tokens * layer + logits
-    # Two layers' weights are put together at a time.
+    # The weights of two layers are gathered at a time.
     gathered = 2 * ASSUMED.weight_bytes * model.params / model.layers
     on_gpu = (states * model.params + (0 if offload else optimizer)) / gpus
     return on_gpu + activations + gathered, optimizer if offload else 0.0
@@ -136,7 +136,7 @@ def plan_costs(plan: Plan, stages: Sequence[Stage]) -> list[StageCost]:
 
 
 def _on(model: ModelFacts, gpu: str, gpus: int, hours: float, **numbers: Any) -> dict[str, Any]:
-    """Costs of a stage on so many GPUs; ``hours`` are hours times GPUs."""
+    """Costs of a stage on ``gpus`` GPUs; ``hours`` are hours times GPUs."""
     where = {"model": model.name, "node": f"{gpus}x {gpu}", "gpus": gpus, "gpu_hours": hours}
     return where | numbers
 
@@ -179,7 +179,7 @@ def _answer_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
 
 
 def _node(plan: Plan, model: ModelFacts, limit: int) -> tuple[str, int, tuple[str, ...]]:
-    """GPU, how many, and what to know where the model needs the other node or is too short."""
+    """GPU, their number, and notes if the model needs the other node or is too short."""
     here, there = (plan.gpu, plan.gpus), (plan.big_gpu, plan.big_gpus)
     names = [f"{gpus}x {gpu}" for gpu, gpus in (here, there)]
     weights, notes = f"{model.name}: {_size(model.weights)} of weights", []
@@ -231,7 +231,7 @@ def _segment_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
     tokens = sum(number * ASSUMED.response_tokens[work.data][writer] for writer in work.writers)
     if plan.splitter != "llm":
         return {"tokens_in": tokens}
-    # The paper's splitter stands for whatever model the server runs.
+    # The paper's splitter stands for any model that the server runs.
     model, gpu = find_model("GLM-4.5-Air"), find_gpu(plan.big_gpu)
     mean = tokens / (number * len(work.writers))
     rate = decode_rate(model, gpu, plan.big_gpus, mean, mean)
@@ -267,7 +267,7 @@ def _train_cost(plan: Plan, stage: Stage) -> dict[str, Any]:
         gpu_bytes=on_gpu,
         host_bytes=on_host,
         disk_bytes=ASSUMED.saved_bytes * model.params,
-        # Two checkpoints: the older one goes when the newer is whole.
+        # Two checkpoints: the older one is deleted when the newer is complete.
         scratch_bytes=2 * (ASSUMED.weight_bytes + ASSUMED.optimizer_bytes) * model.params,
         notes=_train_notes(plan, model, fed, on_gpu, offload),
     )
@@ -306,8 +306,8 @@ _COSTS = {
 def add_up(costs: Sequence[StageCost]) -> dict[str, Any]:
     """Totals of a plan, as plain values.
 
-    ``hours`` are those of all stages one after another. ``disk_bytes`` are kept by all stages, and
-    ``scratch_bytes`` come on top while one runs. Every note is there once.
+    ``hours`` are those of all stages one after another. All stages keep ``disk_bytes``; one running
+    stage needs ``scratch_bytes`` more. Every note appears once.
     """
     by_kind, by_node = Counter(), Counter()
     for cost in costs:
@@ -336,7 +336,7 @@ def as_record(cost: StageCost) -> dict[str, Any]:
 
 
 def plan_text(costs: Sequence[StageCost]) -> str:
-    """The plan for people: every stage with its command lines, then totals and notes."""
+    """The plan for readers: every stage with its command lines, then totals and notes."""
     blocks = [_stage_text(cost) for cost in costs]
     total = add_up(costs)
     by_kind = ", ".join(f"{k} {h:,.0f}" for k, h in total["gpu_hours_by_kind"].items())

@@ -1,14 +1,14 @@
-"""The whole plan in small: every stage, on toy problems, with tiny models, in minutes.
+"""A small version of the plan: every stage, on toy problems, with tiny models, in minutes.
 
-`shrink` changes a plan's settings and place and nothing else: a dry run takes the same code and the
-same command lines as the real one. ``toys.yaml`` holds its data, words and settings. Teachers must
-solve problems, or there would be nothing to select from: each is trained for seconds on answers to
-the toy prompts, in words of its own, until it gives them. Students have random weights. The first
-model that is only evaluated is taught the toy benchmarks, and must solve all of them: if it does
-not, they are read or graded wrongly.
+`shrink` changes only a plan's settings and place: a dry run uses the code and the command lines of
+the real run. ``toys.yaml`` holds its data, words and settings. Teachers must solve problems, or
+there would be nothing to select from. So each is trained for seconds on answers to the toy prompts,
+in its own words, until it gives them. Students have random weights. The first model that is only
+evaluated is taught the toy benchmarks and must solve all of them: if it does not, they are read or
+graded wrongly.
 
 Starting a process and importing torch takes longer than most toy stages. So the first stage of each
-kind runs as the real one does, and the others call the same commands inside this process.
+kind runs like the real one, and the others call the same commands inside this process.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def dry_run(
     processes: Collection[str] = KINDS,
     on_report: Callable[[Report, bool], object] = lambda report, fresh: None,
 ) -> list[Report]:
-    """Run every stage of a plan in small; a second run goes on where one stopped.
+    """Run a small version of every stage of a plan; a second run continues where one stopped.
 
     The folder ``root`` is emptied when the code has changed. ``commands`` are the replication's
-    own. Of the kinds ``processes`` the first stage runs as a process of its own; ``on_report`` is
-    told after every stage whether it did. ``plan`` replaces the settings of the profile's file.
+    own. The first stage of each kind in ``processes`` runs in its own process; ``on_report`` learns
+    after every stage whether it did. ``plan`` replaces the settings of the profile's file.
     """
     small, place = shrink(plan or load_plan(profile), root)
     stages = make_stages(small, place, profile)
@@ -95,7 +95,7 @@ def dry_run(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Threads that wait for each other cost tiny models more than they compute."""
+    """For tiny models, waiting threads cost more time than the computation."""
     threads, name = torch.get_num_threads(), "OMP_NUM_THREADS"
     before = os.environ.get(name)
     torch.set_num_threads(1)
@@ -145,7 +145,7 @@ def shrink(plan: Plan, root: str) -> tuple[Plan, Place]:
 
 
 def models_needed(plan: Plan, stages: Sequence[Stage]) -> tuple[list[str], list[str]]:
-    """Names of the models that sample, and of all others that run."""
+    """Names of the models that sample, and of all other models that run."""
     kinds: dict[str, set[str]] = {}
     for stage in stages:
         if stage.work.model:
@@ -155,13 +155,13 @@ def models_needed(plan: Plan, stages: Sequence[Stage]) -> tuple[list[str], list[
 
 
 def make_toys(plan: Plan, stages: Sequence[Stage], root: str | Path) -> None:
-    """Write the toy data and models, once; another version of the code begins anew.
+    """Write the toy data and models once; another version of the code starts over.
 
-    Nothing else may be in ``root``. Plan and stages are those in the place of `shrink`.
+    Nothing else may be in ``root``. Plan and stages use the place of `shrink`.
     """
     toys = Path(root) / "toys"
     mark, (teachers, students) = toys / "made", models_needed(plan, stages)
-    # Of the whole package: after any change of the code, a dry run must try everything again.
+    # Over the whole package: after any change of the code, a dry run must try everything again.
     made_by = digest([fingerprint("."), _TOYS, (teachers, students)])
     if mark.is_file() and mark.read_text() == made_by:
         return
@@ -190,9 +190,9 @@ def make_toys(plan: Plan, stages: Sequence[Stage], root: str | Path) -> None:
 
 
 def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
-    """What a teacher is taught: answers to the toy prompts in its own words.
+    """The lessons of a teacher: answers to the toy prompts in its own words.
 
-    The second teacher does not learn the last LIMO prompt, so that there is something unsolved.
+    The second teacher does not learn the last LIMO prompt, so that one prompt stays unsolved.
     """
     first, second = _TOYS["styles"][number % 3]
     limo = load_source("limo", _PROMPTS["limo"], data)
@@ -207,7 +207,7 @@ def _lessons(number: int, data: Path) -> list[tuple[Prompt, str]]:
 
 
 def _benchmark_lessons(data: Path) -> list[tuple[Prompt, str]]:
-    """The toy benchmarks with their answers, but for programs."""
+    """The toy benchmarks with their answers, except for programs."""
     names = [name for name, benchmark in BENCHMARKS.items() if benchmark.grader != "code"]
     prompts = [p for name in names for p in load_benchmark(name, data, allow_count=True)]
     return [(with_system_prompt(p, SYSTEM_PROMPT), f"\\boxed{{{p.answer}}}.") for p in prompts]
@@ -216,7 +216,7 @@ def _benchmark_lessons(data: Path) -> list[tuple[Prompt, str]]:
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer of all tiny models."""
     bpe = Tokenizer(models.BPE())
-    # Digits one by one: numbers are then not single tokens that a tiny model would have to know.
+    # Digits one by one: a tiny model then need not know each number as a token.
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
     )
@@ -250,7 +250,7 @@ def _teach(
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
 ) -> int:
-    """Train a tiny model until it gives its lessons, and save it; returns the steps it took."""
+    """Train a tiny model until it repeats its lessons, and save it; returns the number of steps."""
     model = make_model(name, 100 + number, 64)
     ids, labels, certain = _encode(lessons, tokenizer)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
@@ -263,7 +263,7 @@ def _teach(
         schedule.step()
         optimizer.zero_grad()
         right = (logits.argmax(-1) == labels[:, 1:]) | (labels[:, 1:] < 0)
-        # A low loss as well: a token that is barely the likeliest may not be after rounding.
+        # The loss must be low too: a token that is barely the likeliest may not be after rounding.
         sure = loss < 0.08 and bool(right[certain].all())
         if step % _STEPS_BETWEEN_CHECKS == 0 and sure:
             for part in (model.eval(), tokenizer):
@@ -282,7 +282,7 @@ def _encode(
         said = [*one.response_ids, tokenizer.eos_token_id]
         ids.append(torch.tensor([*one.prompt_ids, *said]))
         labels.append(torch.tensor([-100] * len(one.prompt_ids) + said))
-    # A prompt of MATH has two answers in turn: no model gives both greedily.
+    # A MATH prompt has two alternating answers: no model gives both greedily.
     names = [prompt.prompt_id for prompt, _ in lessons]
     certain = [row for row, name in enumerate(names) if names.count(name) == 1]
     padding = {"batch_first": True, "padding_value": tokenizer.eos_token_id}

@@ -1,4 +1,4 @@
-"""What a plan rests on: facts about models and GPUs (``facts.yaml``), ``assumptions.yaml``.
+"""The basis of a plan: facts about models and GPUs (``facts.yaml``), ``assumptions.yaml``.
 
 Nothing is downloaded: a plan is made before there is a network or a GPU.
 """
@@ -18,7 +18,7 @@ class ModelFacts:
 
     name: str  # as in the paper's tables
     hub_id: str
-    family: str  # qwen2 or llama: what a dry run builds in its place
+    family: str  # qwen2 or llama: the family that a dry run builds instead
     params: int  # all weights; tied ones once
     layers: int
     hidden: int  # features per token
@@ -26,9 +26,9 @@ class ModelFacts:
     kv_heads: int  # heads of keys and values
     head_size: int
     vocab: int
-    positions: int  # longest sequence without any change of the configuration
-    active: int = 0  # weights that one token passes through, where not all do
-    cache: int = 0  # numbers kept per token, where not two per layer, head of keys and feature
+    positions: int  # longest sequence with the configuration unchanged
+    active: int = 0  # weights that one token passes through, if not all
+    cache: int = 0  # numbers kept per token, if not two per layer, key head and feature
     weight_bytes: int = 2  # per published weight
     tied: bool = False  # embeddings and head are the same weights
 
@@ -48,7 +48,7 @@ class ModelFacts:
         return self.params * self.weight_bytes
 
     def fits(self, gpu: str, gpus: int) -> bool:
-        """Whether its weights leave a tenth of the GPUs' usable memory for its cache."""
+        """Whether its weights leave a tenth of the GPUs' usable memory for the cache."""
         return self.weights <= 0.9 * ASSUMED.memory_share * gpus * find_gpu(gpu).memory
 
     def trains_on(self, gpu: str, gpus: int) -> bool:
@@ -70,7 +70,7 @@ MODELS = {name: ModelFacts(name, **facts) for name, facts in _FACTS["models"].it
 GPUS = {name: Gpu(**facts) for name, facts in _FACTS["gpus"].items()}
 # Lengths, shares, speeds and bytes: the file says where each comes from.
 ASSUMED = SimpleNamespace(**read_data("paper/scale/assumptions.yaml"))
-# What training keeps of every weight.
+# Bytes that training keeps for every weight.
 STATE_BYTES = ASSUMED.weight_bytes + ASSUMED.gradient_bytes + ASSUMED.optimizer_bytes
 
 

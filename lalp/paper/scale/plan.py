@@ -1,7 +1,7 @@
-"""A plan of the paper's experiment: its settings, and the arms that its tables need.
+"""A plan of the paper's experiment: its settings and the arms that its tables need.
 
 A plan names tables of the paper. `SOURCES` says which trained students (arms) the rows of a table
-need; the rows are those of `lalp.paper.tables`. `lalp.paper.scale.stages` makes stages of them.
+need; the rows are those of `lalp.paper.tables`. `lalp.paper.scale.stages` turns them into stages.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DECODINGS = ("greedy", "sampled")
 Text = Annotated[str, Field(min_length=1)]
 Texts = Annotated[list[str], Field(min_length=1)]
 
-# The paper's student models that others trained are evaluated only (Sec. C.14).
+# The paper's student models that others trained are only evaluated (Sec. C.14).
 EVALUATED_ONLY = ("LIMO-32B", "Sky-T1-32B-Preview", "OpenThinker2-32B")
 TEACHERS = {
     "limo": (DEEPSEEK, QWQ, QWEN3),
@@ -43,11 +43,11 @@ COLUMNS = {benchmark.title: name for name, benchmark in BENCHMARKS.items()}
 class Source:
     """Where the numbers of one of the paper's tables come from."""
 
-    pool: str  # limo, math or code: whose responses the students are trained on
+    pool: str  # limo, math or code: the prompts whose responses students are trained on
     columns: Sequence[str] = MATH_COLUMNS  # keys of COLUMNS that a student is evaluated on
     decoding: str = "greedy"  # one of DECODINGS
-    scores: bool = False  # the table holds scores before training as well
-    mix: bool = False  # it holds the teachers of what was selected; nothing is trained for it
+    scores: bool = False  # the table also holds scores before training
+    mix: bool = False  # it holds the teachers of selected responses; nothing is trained for it
 
 
 _PRODUCED = read_data("paper/scale/produced.yaml")
@@ -57,7 +57,7 @@ NOT_PRODUCED: dict[str, str] = _PRODUCED["not_produced"]
 
 @records.dataclass(frozen=True, config=STRICT)
 class Plan:
-    """What is run of the paper's experiment, and where: one flat YAML file.
+    """The parts of the paper's experiment to run, and where to run them: one flat YAML file.
 
     ``plans/paper.yaml`` says what each key means.
     """
@@ -92,7 +92,7 @@ class Plan:
 
     @model_validator(mode="after")
     def _names_what_exists(self) -> Plan:
-        """Refuse values that name nothing: after a week of GPU time is too late to find out."""
+        """Refuse values that name nothing: a week of GPU time later would be too late."""
         if wrong := [number for number in self.tables if number not in SOURCES]:
             known = ", ".join(SOURCES)
             raise ValueError(f"key 'tables': {wrong[0]!r} is not produced: choose from {known}")
@@ -118,25 +118,25 @@ class Plan:
 
     @property
     def replaced(self) -> dict[str, str]:
-        """Models that run in the place of the paper's, by the paper's name."""
+        """Models that run in place of the paper's, by the paper's name."""
         return dict(pair.split("=") for pair in self.stand_ins)
 
     def model(self, name: str) -> ModelFacts:
-        """The model that runs where the paper has ``name``."""
+        """The model that runs in place of the paper's ``name``."""
         return find_model(self.replaced.get(name, name))
 
     def prompts(self, pool: str) -> int:
-        """Prompts of a pool at most."""
+        """The largest number of prompts of a pool."""
         return getattr(self, f"{pool}_prompts")
 
     def recipe_of(self, arm: Arm) -> str:
-        """Name of the recipe that an arm is trained with."""
+        """Name of the recipe that trains an arm."""
         if arm.pool == "math":
             return self.short_recipe
         return self.large_recipe if arm.student == STUDENT_32B else self.recipe
 
     def teacher_name(self, pool: str, teacher: str) -> str:
-        """How a teacher is called in the pool's files: as the model that ran in its place."""
+        """A teacher's name in the pool's files: the model that ran in its place."""
         published = pool == "limo" and teacher in self.published
         return teacher if published else self.model(teacher).name
 
@@ -159,15 +159,15 @@ def load_plan(name: str) -> Plan:
 class Arm:
     """One student and what it is trained on.
 
-    Rules are those of `lalp.select`, ``original`` (not trained), ``all`` (every teacher's response
-    to every prompt) and ``control`` (random, with the teacher mix of ``lalp``).
+    The rules are those of `lalp.select`, ``original`` (not trained), ``all`` (every teacher's
+    response to every prompt) and ``control`` (random, with the teacher mix of ``lalp``).
     """
 
     student: str  # as named in the paper
-    pool: str = ""  # limo, math or code; empty where nothing is trained
+    pool: str = ""  # limo, math or code; empty if nothing is trained
     rule: str = "original"
     teacher: str = ""  # chosen among this teacher's responses only
-    window: str = ""  # of lalp and lalp-lowest, where it is not the main one
+    window: str = ""  # window of lalp and lalp-lowest, if it is not the main one
 
     @property
     def name(self) -> str:
@@ -182,7 +182,7 @@ _THIRDS = {"highest": "galp", "middle": "galp-middle", "lowest": "galp-lowest"}
 
 
 def arm_of_row(number: str, row: Sequence[str]) -> Arm:
-    """The arm behind a row of one of the ``SOURCES``; of Table 1 student, teacher and third."""
+    """The arm behind a row of one of the ``SOURCES``; for Table 1 a student, teacher and third."""
     student, *what = row
     pool = SOURCES[number].pool
     if "original" in what:
@@ -208,11 +208,11 @@ def table_arms(plan: Plan, number: str) -> dict[tuple[str, ...], Arm]:
 
 @dataclass(frozen=True)
 class Need:
-    """An arm, and what it is needed for."""
+    """An arm and its uses."""
 
     arm: Arm
     tables: tuple[str, ...]  # the paper's tables and figures with a number of this arm
-    columns: dict[str, tuple[str, ...]]  # that it is evaluated on, by decoding
+    columns: dict[str, tuple[str, ...]]  # benchmarks that it is evaluated on, by decoding
 
 
 def plan_needs(plan: Plan) -> list[Need]:
@@ -227,7 +227,7 @@ def plan_needs(plan: Plan) -> list[Need]:
         for student in (name for name in students if name in plan.students):
             uses.setdefault(Arm(student, "limo", "control"), []).append(("control", long))
     for window in plan.sweep_windows:
-        # The main window's arm is that of the tables: it is not trained twice.
+        # The main window's arm is that of the tables, so it is not trained twice.
         same = parse_windows([window]) == parse_windows([plan.main_window])
         arm = Arm(plan.window_student, "limo", "lalp", window="" if same else window)
         uses.setdefault(arm, []).append(("Fig. 9", long))
@@ -244,7 +244,7 @@ def plan_needs(plan: Plan) -> list[Need]:
 
 
 def accelerate_file(name: str) -> str:
-    """File for ``accelerate launch``: one of the project's by name, or a path of one's own."""
+    """File for ``accelerate launch``: one of the project's by name, or a path."""
     if name.endswith(".yaml"):
         return name
     files = {path.stem: path for path in (PACKAGE / "training/accelerate").glob("*.yaml")}
@@ -255,7 +255,7 @@ def accelerate_file(name: str) -> str:
 
 
 def run_folder(kind: str, profile: str) -> str:
-    """Folder of a plan's outputs, below the build folder; relative where it can be."""
+    """Folder of a plan's outputs, below the build folder; relative if possible."""
     return _relative(cache_dir() / kind / profile)
 
 

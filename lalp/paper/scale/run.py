@@ -1,9 +1,9 @@
 """Run the stages of a plan: each once, and again only if its command or its inputs changed.
 
-A finished stage leaves a mark in ``ROOT/stages``: the digest of its command line and of its
-inputs' contents, and what it wrote. A killed run goes on at the first stage without its mark; what
-a killed stage has done itself (samples, scores, checkpoints) its own command finds again. Outputs
-that were made by another command or of other inputs are moved to ``ROOT/stale``, never deleted.
+A finished stage leaves a mark in ``ROOT/stages``: the digest of its command line and of its inputs'
+contents, and what it wrote. A killed run continues at the first stage without its mark. The command
+of a killed stage finds its own work again (samples, scores, checkpoints). Outputs that were made by
+another command or from other inputs are moved to ``ROOT/stale``, never deleted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from lalp.files import atomic_path, digest, file_digest, locked, write_json, wri
 from lalp.paper.scale.stages import Stage
 from lalp.pools.pool import located
 
-# How programs are started: with this interpreter, whatever the path holds.
+# How programs are started: with this interpreter, regardless of the path.
 _PROGRAMS = {
     "python": (sys.executable,),
     "lalp": (sys.executable, "-m", "lalp.cli"),
@@ -36,23 +36,23 @@ _PROGRAMS = {
 }
 _SHOWN_LINES = 20
 
-# Runs a command line: words, file for its standard output or None, file for all else that it says;
-# returns its exit code.
+# Runs a command line: words, file for its standard output or None, file for all its other output.
+# Returns its exit code.
 Call = Callable[[Sequence[str], Path | None, Path], int]
 
 
 @dataclass(frozen=True)
 class Report:
-    """How a stage went."""
+    """The outcome of a stage."""
 
     stage: Stage
     state: str  # "done now", "done before" or "nothing to do"
-    seconds: float  # that it took, now or then
-    outputs: tuple[str, ...]  # what was found in each
+    seconds: float  # that it took, now or earlier
+    outputs: tuple[str, ...]  # summary of each output
 
 
 def choose_stages(stages: Sequence[Stage], patterns: Sequence[str]) -> list[Stage]:
-    """The stages with a name or kind that fits a pattern such as ``train-*``; all without one."""
+    """The stages with a name or kind that fits a pattern such as ``train-*``; without one, all."""
     names: set[str] = set()
     for pattern in patterns:
         found = {s.name for s in stages if s.kind == pattern or fnmatchcase(s.name, pattern)}
@@ -80,9 +80,9 @@ def run_stages(
     call: Call = call_process,
     on_report: Callable[[Report], Any] = lambda report: None,
 ) -> list[Report]:
-    """Run stages in order, with their outputs below ``root``; those that are done are passed over.
+    """Run stages in order, with their outputs below ``root``; finished stages are skipped.
 
-    Where a command fails, the `InputError` holds its line and the end of what it said.
+    If a command fails, the `InputError` holds its line and the end of its output.
     """
     reports = []
     for stage in stages:
@@ -92,7 +92,7 @@ def run_stages(
 
 
 def adopt_stage(stage: Stage, root: str | Path) -> Report:
-    """Take outputs that were made elsewhere, for example by a server, as a stage's own."""
+    """Accept outputs that were made elsewhere, for example by a server, as a stage's own."""
     with _opened(stage, Path(root)) as (key, _):
         found = tuple(describe_output(path) for path in stage.outputs)
         _write_mark(stage, Path(root), digest=key, seconds=0.0, found=found)
@@ -100,7 +100,7 @@ def adopt_stage(stage: Stage, root: str | Path) -> Report:
 
 
 def is_done(stage: Stage, root: str | Path) -> bool:
-    """Whether a stage's outputs are there, made by this command of these inputs."""
+    """Whether a stage's outputs exist and were made by this command from these inputs."""
     if not all(Path(path).exists() for path in stage.inputs):
         return False
     return _holds(_read_json(_mark_path(stage, Path(root))), stage, Path(root))
@@ -112,7 +112,7 @@ def _run_stage(stage: Stage, folder: Path, call: Call) -> Report:
             return Report(stage, "done before", mark["seconds"], tuple(mark["found"]))
         if mark and mark.get("digest") != key:
             _set_aside(stage, folder, mark["digest"])
-        # If this run is killed, the next one knows whose the half outputs are.
+        # If this run is killed, the next one knows which stage left the partial outputs.
         write_json(_mark_path(stage, folder), {"digest": key, "began": time.time()})
         began = time.monotonic()
         empty = bool(stage.unless_empty) and Path(stage.unless_empty).stat().st_size == 0
@@ -148,7 +148,7 @@ def _run_command(stage: Stage, folder: Path, call: Call) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     line = f"$ {shlex.join(stage.command)}\n"
     log.write_text(line, encoding="utf-8")
-    # What a command prints becomes an output only when the command has succeeded.
+    # Printed text becomes an output only when the command has succeeded.
     with atomic_path(stage.stdout) if stage.stdout else nullcontext() as stdout:
         if code := call(stage.command, stdout, log):
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
@@ -160,7 +160,7 @@ def _run_command(stage: Stage, folder: Path, call: Call) -> None:
 
 
 def _set_aside(stage: Stage, folder: Path, key: str) -> None:
-    """Move outputs of another command or of other inputs out of the way, finished or not."""
+    """Move aside outputs of another command or from other inputs, finished or not."""
     target = folder / "stale" / f"{stage.name}-{key[:12]}-{time.time_ns()}"
     for path in map(Path, stage.outputs):
         for item in (path, path.with_name(f"{path.name}.partial")):
@@ -173,7 +173,7 @@ def _set_aside(stage: Stage, folder: Path, key: str) -> None:
 
 
 def describe_output(path: str | Path) -> str:
-    """Read an output as far as needed to know that it is whole, and say what it holds."""
+    """Read enough of an output to know that it is complete, and summarize it."""
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} was not written")
@@ -207,7 +207,7 @@ def _mark_path(stage: Stage, folder: Path) -> Path:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """What a mark says; nothing where it is missing or broken: then its stage is not done."""
+    """The content of a mark; nothing if it is missing or broken: then its stage is not done."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -221,7 +221,7 @@ def _write_mark(stage: Stage, folder: Path, **mark: Any) -> None:
 
 
 def _holds(mark: dict[str, Any], stage: Stage, folder: Path, key: str | None = None) -> bool:
-    """Whether the mark is of this stage, finished, and its outputs are as they were then."""
+    """Whether the mark says that this stage finished, and its outputs are unchanged since."""
     if mark.get("outputs") != _signatures(stage, folder):
         return False
     return mark["digest"] == (key or _digest(stage, folder))
@@ -232,9 +232,9 @@ def _signatures(stage: Stage, folder: Path) -> dict[str, list[list[Any]]]:
 
 
 def _portable(word: str, folder: Path) -> str:
-    """A path inside the run's folder or the package, whatever folder the command was given in."""
+    """A path inside the run's folder or the package, from whatever folder the command was run."""
     for name, place in (("{root}", folder), ("{lalp}", Path(__file__).parents[2])):
-        # Not `resolve`: a link inside the folder may lead out of it, and is still the run's own.
+        # Not `resolve`: a link inside the folder may lead out of it, but still belongs to the run.
         path, place = (Path(os.path.normpath(Path.cwd() / item)) for item in (word, place))
         if path.is_relative_to(place):
             return f"{name}/{path.relative_to(place)}"
@@ -247,7 +247,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _signature(path: Path) -> list[list[Any]]:
-    """Names, sizes and times of an output's files: changes whenever one is written."""
+    """Names, sizes and times of an output's files: changes whenever a file is written."""
     stats = [(item.name, item.stat()) for item in _files(path)]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
@@ -259,7 +259,7 @@ def _digest(stage: Stage, folder: Path) -> str:
 
 
 def _content(path: Path, folder: Path) -> str:
-    """Hash of a file or folder; kept beside its signature, since weights take minutes to read."""
+    """Hash of a file or folder; kept beside its signature, because weights take minutes to read."""
     kept, signature = folder / "stages" / "contents" / f"{digest(str(path))}.json", _signature(path)
     known = _read_json(kept)
     if known.get("signature") != signature:

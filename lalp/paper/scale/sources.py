@@ -1,4 +1,4 @@
-"""Where the prompts of a plan come from.
+"""The sources of a plan's prompts.
 
 Prompts are read from the data sets that the paper names (B.2, C.9, C.11), from the hub or from a
 folder with the same records as JSON lines. No code of a data set is ever run.
@@ -31,18 +31,18 @@ class DataSet:
 
     file: str  # name of its local stand-in, without .jsonl
     hub_id: str
-    prompt: str  # field of the problem
-    configs: Sequence[str] = ()  # read one after another; empty for its only one
+    prompt: str  # field with the problem
+    configs: Sequence[str] = ()  # read in turn; empty for its only one
     splits: Sequence[str] = ("train",)
-    answer: str = ""  # field of the reference answer; of a worked solution where boxed
-    boxed: bool = False  # the answer is what the solution puts into its last box
-    key: str = ""  # field that names the problem, where several records share one
+    answer: str = ""  # field with the reference answer; with a worked solution if boxed
+    boxed: bool = False  # the answer is the content of the solution's last box
+    key: str = ""  # field that names the problem, if several records share one
     too_easy: Sequence[str] = ()  # levels that are left out
 
 
 _SETS = {name: DataSet(**facts) for name, facts in read_data("paper/scale/sources.yaml").items()}
-# Prompts as the paper counts them. It names both sources of the 5,000 programs but no shares: here
-# half and half.
+# Prompts as the paper counts them. It names both sources of the 5,000 programs but not their
+# shares; here each gives half.
 COUNTS = {"limo": 817, "math": 8890, "code": 5000}
 
 
@@ -51,7 +51,7 @@ def load_source(name: str, limit: int, folder: str | Path | None = None) -> list
 
     ``limo``: all of it. ``math``: MATH without levels 1 and 2 and without the problems of MATH-500,
     which leaves the paper's 8,890 of 12,500. ``code``: LeetCode and OpenCodeReasoning, half each,
-    without answers. Without a ``folder`` of the same records as JSON lines they come from the hub.
+    without answers. The records come from the hub, or from JSON lines in ``folder``.
     """
     if name not in COUNTS:
         raise InputError(f"there are no prompts {name!r}: choose {', '.join(COUNTS)}")
@@ -66,7 +66,7 @@ def load_source(name: str, limit: int, folder: str | Path | None = None) -> list
 
 
 def _problems(name: str, folder: str | Path | None) -> Iterator[tuple[Prompt, Mapping[str, Any]]]:
-    """Problems in file order, each once, with their records; of MATH those that are wanted."""
+    """Problems in file order, each once, with their records; only the wanted ones of MATH."""
     source, held_out = _SETS[name], set()
     if name == "math":
         tested = load_benchmark("math500", folder, allow_count=True)
@@ -78,7 +78,7 @@ def _problems(name: str, folder: str | Path | None) -> Iterator[tuple[Prompt, Ma
         key = str(record.get(source.key) or "") or _plain(text)
         if key in seen:
             continue
-        # Before anything is left out: a problem's number does not depend on what is.
+        # Before anything is left out, so a problem's number does not depend on that.
         seen.add(key)
         answer = _field(record, source.answer, where) if source.answer else None
         if source.boxed and (answer := extract_answer(answer)) is None:
@@ -86,7 +86,7 @@ def _problems(name: str, folder: str | Path | None) -> Iterator[tuple[Prompt, Ma
             continue
         if record.get("level") in source.too_easy or _plain(text) in held_out:
             continue
-        # Programs have no answer that could be put into a box.
+        # Programs have no answer that fits into a box.
         system = (Message("system", SYSTEM_PROMPT),) if source.answer else ()
         messages = (*system, Message("user", text))
         yield Prompt(f"{source.file}/{len(seen):05d}", messages, answer), record
@@ -118,12 +118,12 @@ def _records(source: DataSet, folder: str | Path | None) -> Iterator[Mapping[str
     with from_hub(f"{source.hub_id}: cannot be read from the hub", advice):
         for config in source.configs or (None,):
             for split in source.splits:
-                # Streaming: OpenCodeReasoning has 28 GB, of which the first problems are wanted.
+                # Streaming: OpenCodeReasoning has 28 GB, and only the first problems are needed.
                 yield from load_dataset(source.hub_id, config, split=split, streaming=True)
 
 
 def published_pool(teacher: str, limit: int, folder: str | Path | None = None) -> Pool:
-    """LIMO's own solutions, graded, as responses of a teacher: DeepSeek-R1's, says Sec. C.14."""
+    """LIMO's own solutions, graded, as responses of a teacher: DeepSeek-R1 (Sec. C.14)."""
     from lalp.sampling.pool import grade_completions, sampled_pool
     from lalp.sampling.samples import Completion
 

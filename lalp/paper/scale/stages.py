@@ -1,7 +1,7 @@
-"""Stages of a plan: command lines with the files they read and write, in the order they run.
+"""Stages of a plan: command lines and the files they read and write, in the order of the run.
 
-``stages.yaml`` says how each kind of stage looks; this module says which ones a plan needs. Nothing
-is run or read here. Inside the files, teachers are named after the models that ran.
+``stages.yaml`` describes each kind of stage; this module decides which ones a plan needs. It runs
+and reads nothing. Inside the files, teachers are named after the models that ran.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ _Key = TypeVar("_Key", bound=Hashable)
 class Work:
     """What a stage computes, for its costs; models are named as in the paper."""
 
-    data: str = ""  # limo, math or code: what the prompts are
+    data: str = ""  # limo, math or code: the kind of prompts
     prompts: int = 0
-    samples: float = 1  # per prompt, and per writer where there are writers
+    samples: float = 1  # per prompt, and per writer if there are writers
     model: str = ""  # samples, scores, learns or answers
     writers: tuple[str, ...] = ()  # models whose responses are read
     windows: tuple[str, ...] = ()
     recipe: str = ""
     benchmarks: tuple[str, ...] = ()
-    answer_tokens: int = 0  # of one answer to a benchmark
+    answer_tokens: int = 0  # length of one answer to a benchmark
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One unit of work: it is done or not done as a whole."""
+    """One unit of work, done or not done as a whole."""
 
-    name: str  # unique, and good as a file name
+    name: str  # unique, and usable as a file name
     kind: str  # one of KINDS
-    tables: tuple[str, ...]  # the paper's that need it; "control" is this project's own
+    tables: tuple[str, ...]  # the paper's tables that need it; "control" is this project's own
     command: tuple[str, ...]  # the first word is the program
     inputs: tuple[str, ...] = ()  # files and folders: outputs of earlier stages
     outputs: tuple[str, ...] = ()
     work: Work = field(default_factory=Work)
-    stdout: str = ""  # one of the outputs: what the last command prints
+    stdout: str = ""  # one of the outputs: the printed text of the last command
     unless_empty: str = ""  # one of the inputs: if that file is empty, so are the outputs
 
 
@@ -63,7 +63,7 @@ class Place:
 
 
 def make_stages(plan: Plan, place: Place, profile: str) -> tuple[Stage, ...]:
-    """All stages of the plan that ``profile`` names, each behind those whose outputs it reads."""
+    """All stages of the plan that ``profile`` names; each follows those whose outputs it reads."""
     run = _Run(plan, place, plan_needs(plan))
     families = (_pools, _scores, _selections, _trainings, _evaluations)
     stages = [stage for family in families for stage in family(run)]
@@ -85,24 +85,24 @@ class Group:
 
     @property
     def values(self) -> dict[str, str]:
-        """What names its files."""
+        """The name of its files."""
         name = self.pool if len(self.teachers) > 1 else f"{self.pool}_{self.teachers[0]}"
         return {"group": name, "pool": self.pool}
 
 
 def arm_group(arm: Arm) -> Group:
-    """The responses that an arm chooses from: thirds need one teacher's only."""
+    """The responses that an arm chooses from; thirds need only one teacher's."""
     return Group(arm.pool, (arm.teacher,) if arm.pool == "math" else TEACHERS[arm.pool])
 
 
 def arm_file(root: str, name: str, arm: Arm, seed: int = 0, decoding: str = "greedy") -> str:
-    """Where the file ``name`` of ``stages.yaml`` of an arm lies, such as its ``results``."""
+    """Path of an arm's file ``name`` in ``stages.yaml``, such as its ``results``."""
     return _Values(_arm_values(arm, seed), root=root, decoding=decoding)[name]
 
 
 def _arm_values(arm: Arm, seed: int) -> dict[str, Any]:
     seeded = f"{arm.name}-s{seed}"
-    # Where chance has a part in a choice, each seed has its own. An original student has no seed.
+    # If a choice depends on chance, each seed has its own. An original student has no seed.
     choice = seeded if arm.rule in ("random", "control", "all") else arm.name
     values = {"arm": seeded if arm.pool else arm.name, "choice": choice, "seed": seed}
     return values | {"student": arm.student} | (arm_group(arm).values if arm.pool else {})
@@ -115,7 +115,7 @@ class _Values(dict[str, Any]):
         return str(PurePosixPath(self["root"], _FORMS["files"][name].format_map(self)))
 
     def words(self, form: str) -> tuple[str, ...]:
-        """The words of a form. Filled one by one: a folder's name may hold spaces."""
+        """The words of a form, filled one by one, because a folder's name may hold spaces."""
         words: list[str] = []
         for word in form.split():
             value = self.get(word[1:-1])
@@ -169,7 +169,7 @@ class _Run:
         filled = _Values(shared | values)
         words = filled.words(form["command"])
         words += tuple(o for word in words for o in self.place.options.get(word, ()))
-        # Two commands are the replication's, all others the tool's.
+        # Two commands belong to the replication, all others to the tool.
         own = words[0] in ("prompts", "tables")
         program = ("python", "-m", "lalp.paper.scale") if own else launcher
         return Stage(
@@ -184,7 +184,7 @@ class _Run:
         )
 
     def model(self, name: str) -> str:
-        """Where the model that runs in the place of ``name`` is loaded from."""
+        """The place from which the model that runs for ``name`` is loaded."""
         facts, folder = self.plan.model(name), self.place.models
         return str(PurePosixPath(folder, facts.name)) if folder else facts.hub_id
 
@@ -205,8 +205,8 @@ class _Run:
 
 # --- prompts, samples, pools, steps ---------------------------------------------------------------
 
-# Presets and samples per prompt; each preset takes the prompts that the one before did not solve.
-# LIMO: one greedy answer, 16 more where that was wrong (Table 5).
+# Presets and samples per prompt; each preset takes the prompts that the previous one did not solve.
+# LIMO: one greedy answer, and 16 more if that was wrong (Table 5).
 _PRESETS = {
     "limo": {"table5-greedy": 1, "table5-sampled": 16},
     "math": {"c9-sampled": 16},
@@ -233,10 +233,10 @@ def _pools(run: _Run) -> Iterator[Stage]:
             for teacher in group.teachers
             for preset in _presets(plan, group.pool, teacher)
         )
-        # Answers to programming prompts are not verified: the prompts come without tests.
+        # Answers to programming prompts are not verified, because the prompts come without tests.
         kept = () if group.pool == "code" else ("--only-correct",)
         if len(group.teachers) > 1:
-            # Every arm is then trained on the same prompts, and no teacher has more than one try.
+            # So every arm is trained on the same prompts, and no teacher has more than one try.
             kept += ("--per-teacher", "1", "--min-teachers", str(plan.min_teachers))
         yield run.stage("merge", tables, parts=parts, kept=kept, **group.values)
     splitter: tuple[str, ...] = ("--splitter", plan.splitter)
@@ -248,9 +248,9 @@ def _pools(run: _Run) -> Iterator[Stage]:
 
 
 def _attempts(run: _Run, pool: str, teacher: str, tables: tuple[str, ...]) -> Iterator[Stage]:
-    """Sample with one preset after another, each on the prompts that are not solved yet."""
+    """Sample with one preset after another, each on the prompts still unsolved."""
     asked, rest, count = run.file("prompts", pool=pool), "", run.plan.prompts(pool)
-    # Prompts of mathematics hold their system message; programs are asked for without one.
+    # Mathematics prompts hold their system message; programming prompts have none.
     served = {"served": run.served(teacher), "system": ("--system", "") if pool == "code" else ()}
     served |= {"model": run.model(teacher), "writer": run.plan.model(teacher).name}
     presets = _presets(run.plan, pool, teacher)
@@ -277,7 +277,7 @@ def _scores(run: _Run) -> Iterator[Stage]:
     for (group, student), tables in scored:
         windows: tuple[str, ...] = (plan.main_window,)
         if group.pool == "math":
-            # Thirds are by GALP alone, and a score table has some window: the cheapest.
+            # Thirds use GALP alone, and a score table needs a window: take the cheapest.
             windows = ("0",)
         elif group.pool == "limo" and student == plan.window_student:
             windows = tuple(dict.fromkeys([plan.main_window, *plan.sweep_windows]))
@@ -291,7 +291,7 @@ def _scores(run: _Run) -> Iterator[Stage]:
 
 
 def _parts(arm: Arm) -> tuple[Arm, ...]:
-    """Choices that an arm puts together."""
+    """Choices that an arm combines."""
     teachers = TEACHERS[arm.pool] if arm.rule == "all" else ()
     return tuple(Arm(arm.student, arm.pool, "random", teacher) for teacher in teachers)
 
@@ -327,7 +327,7 @@ def _trainings(run: _Run) -> Iterator[Stage]:
     for need, seed in ((n, seed) for n in run.chosen if n.columns for seed in plan.seeds):
         arm, recipe = need.arm, plan.recipe_of(need.arm)
         writers = (arm.teacher,) if arm.teacher else TEACHERS[arm.pool]
-        # One response per prompt by some writer, or one by each.
+        # One response per prompt by some writer, or one by each writer.
         samples = 1.0 if arm.rule == "all" else 1 / len(writers)
         count = plan.prompts(arm.pool)
         work = Work(arm.pool, count, samples, arm.student, writers, recipe=recipe)
@@ -347,7 +347,7 @@ def _launcher(plan: Plan, student: str) -> tuple[str, ...]:
 def _evaluations(run: _Run) -> Iterator[Stage]:
     for need in run.needs:
         arm = need.arm
-        # An original student has nothing that a seed could change.
+        # A seed changes nothing for an original student.
         seeds = run.plan.seeds if arm.pool else run.plan.seeds[:1]
         for (decoding, columns), seed in product(need.columns.items(), seeds):
             trained = (arm_file(run.place.root, "trained", arm, seed),) if arm.pool else ()

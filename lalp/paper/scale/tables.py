@@ -1,4 +1,4 @@
-"""The paper's tables beside a run's: what a run's results say, row by row."""
+"""The paper's tables beside a run's results, row by row."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class TableBeside:
 
     number: str  # the paper's
     title: str
-    paper: pd.DataFrame  # the paper's numbers, of the rows that the plan has
-    run: pd.DataFrame  # same rows and columns, means over seeds; NaN where there is none (yet)
-    notes: tuple[str, ...]  # what to know when reading it
+    paper: pd.DataFrame  # the paper's numbers, for the rows of the plan
+    run: pd.DataFrame  # same rows and columns, means over seeds; NaN if there is none (yet)
+    notes: tuple[str, ...]  # notes for reading it
 
     @property
     def difference(self) -> pd.DataFrame:
@@ -54,7 +54,7 @@ class TableBeside:
 
 
 def collect_tables(plan: Plan, root: str | Path) -> list[TableBeside]:
-    """Every table that the plan produces, filled in as far as its stages in ``root`` are done."""
+    """Every table that the plan produces, filled in from its finished stages in ``root``."""
     tables = [_table(plan, str(root), number) for number in plan.tables]
     if all(table.run.isna().all(axis=None) for table in tables):
         raise InputError(f"{root}: holds no results of this plan: run its stages first")
@@ -70,7 +70,7 @@ def _table(plan: Plan, root: str, number: str) -> TableBeside:
             values = _teacher_mix(plan, root, arm) if arm.pool else {}
         else:
             values = _accuracies(plan, root, arm, source.decoding)
-        if source.scores and arm.teacher:  # scores before training stand in a teacher's row
+        if source.scores and arm.teacher:  # scores before training are in a teacher's row
             values |= _mean_scores(plan, root, arm)
         if number == "1":  # its columns are thirds
             found.loc[row[:2], row[2]] = values.get(AVG, math.nan)
@@ -123,13 +123,13 @@ def _teacher_mix(plan: Plan, root: str, arm: Arm) -> dict[str, float]:
 
 
 def write_tables(tables: list[TableBeside], path: str | Path) -> None:
-    """Write the tables as JSON, with the reason for every table that is not among them."""
+    """Write the tables as JSON, with the reason for every missing table."""
     by_number = {table.number: table.as_dict() for table in tables}
     write_json(path, {"tables": by_number, "not_produced": NOT_PRODUCED})
 
 
 def tables_text(tables: list[TableBeside]) -> str:
-    """The tables for people: paper / run / difference in every cell."""
+    """The tables for readers: paper / run / difference in every cell."""
     texts = []
     for table in tables:
         decimals = TABLES[table.number].decimals

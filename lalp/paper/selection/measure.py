@@ -1,4 +1,4 @@
-"""What notebook 04 measures: every rule's selection, and how far two of them lie apart."""
+"""Measures of notebook 04: every rule's selection, and the distance between two of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from lalp.paper.estimates import bootstrap
 from lalp.selection.matched import select_random_matched
 from lalp.selection.rules import agreement, select, teacher_mix
-from lalp.stats import Estimate
+from lalp.stats import Estimate, wilson_interval
 
 
 def order_table(rankings: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -51,34 +51,54 @@ def agreement_table(selections: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def moved(mix: pd.DataFrame) -> float:
-    """Percent of responses that change their teacher at least between GALP and LALP in a mix."""
+    """Points by which the teachers' shares of a selection shift from GALP to LALP, in a mix.
+
+    So many of 100 responses change their teacher at least: of those that change, some cancel out.
+    `changed_teachers` counts them all.
+    """
     return float((mix.loc["galp"] - mix.loc["lalp"]).abs().sum() / 2)
 
 
 def chance_of_moving(
     galp: pd.DataFrame, lalp: pd.DataFrame, num_resamples: int, seed: int
 ) -> float:
-    """How often two rules of equal taste would differ in mix as much as these (permutation test).
+    """How often two equivalent rules would differ in mix as much as these (permutation test).
 
-    Which rule made which of the two choices for a prompt is drawn anew, prompt by prompt.
+    For each prompt, the test draws anew which rule made which of the two choices.
     """
     teachers = sorted({*galp["teacher"], *lalp["teacher"]})
-    # Only prompts for which both have chosen can change sides.
+    # Only prompts with a choice by both rules can change sides.
     both = galp[["prompt_id", "teacher"]].merge(lalp[["prompt_id", "teacher"]], on="prompt_id")
     codes = [pd.Categorical(both[f"teacher_{s}"], categories=teachers).codes for s in "xy"]
     shift = np.eye(len(teachers))[codes[0]] - np.eye(len(teachers))[codes[1]]
     signs = np.random.default_rng(seed).choice([-1, 1], size=(num_resamples, len(shift), 1))
     by_chance = np.abs((shift * signs).sum(axis=1)).sum(axis=1)
-    # Sums of ones are exact, so that a draw as extreme as what was seen counts.
+    # Sums of ones are exact, so a draw as extreme as the observed one counts.
     return float((by_chance >= np.abs(shift.sum(axis=0)).sum()).mean())
 
 
 @dataclass(frozen=True)
 class Moved:
-    """How many of 100 responses change their teacher at least, and how likely by chance."""
+    """By how many points the teachers' shares shift, and how likely so much is by chance."""
 
     number: Estimate
     chance: float
+
+
+def changed_teachers(galp: pd.DataFrame, lalp: pd.DataFrame) -> Estimate:
+    """Percent of prompts for which two selections take another teacher, with Wilson's interval.
+
+    Example:
+        >>> from lalp.selection.rules import select
+        >>> from lalp.selection.table import example_scores
+        >>> galp, lalp = (select(example_scores(), rule) for rule in ("galp", "lalp"))
+        >>> print(f"{changed_teachers(galp, lalp):.0f}")  # Bob's become Ada's, both of them
+        100 [34, 100]
+    """
+    both = galp[["prompt_id", "teacher"]].merge(lalp[["prompt_id", "teacher"]], on="prompt_id")
+    share = float((both["teacher_x"] != both["teacher_y"]).mean())
+    low, high = wilson_interval(share, len(both))
+    return Estimate(100 * share, 100 * low, 100 * high, len(both))
 
 
 def moved_interval(galp: pd.DataFrame, lalp: pd.DataFrame, num_resamples: int, seed: int) -> Moved:

@@ -41,8 +41,8 @@ def plot_pool(frame: pd.DataFrame) -> Figure:
 def plot_prompts_enough(curves: dict[str, pd.DataFrame]) -> Figure:
     """Share of prompt subsets that give the full set's teacher order (paper, Sec. 7.1).
 
-    Dashed: of draws of new prompts, those that name the same first teacher. The full set, whose
-    share is 1 by construction, is left out of the subsets.
+    The dashed line is the share of draws of new prompts that name the same first teacher. The
+    subsets leave out the full set, whose share is 1 by construction.
     """
     fig, axis = plt.subplots(figsize=(HALF_WIDTH, 3.6))
     for (column, curve), marker in zip(curves.items(), "os^Dv", strict=False):
@@ -70,7 +70,7 @@ def plot_mixes(mixes: pd.DataFrame) -> Figure:
     for teacher, shares in mixes.items():
         style = {"left": left[teacher], "color": colors[teacher], "label": teacher}
         bars = axis.barh(mixes.index, shares, **style)
-        # A number does not fit into a narrower bar.
+        # A narrower bar has no room for a number.
         axis.bar_label(bars, [f"{v:.0f}" if v >= 4 else "" for v in shares], **inside)
     axis.invert_yaxis()
     axis.set(xlabel="responses chosen per teacher (%)", xlim=(0, 100))
@@ -105,7 +105,7 @@ def plot_correlations(pairs: pd.DataFrame, shares: pd.DataFrame) -> Figure:
 
 
 def plot_step_length(pairs: pd.DataFrame) -> Figure:
-    """How each score goes with the length of steps among the candidates of a prompt."""
+    """Correlation of each score with the length of steps among the candidates of a prompt."""
     fig, axis = plt.subplots(figsize=(HALF_WIDTH, 0.45 * len(pairs) + 1.1))
     places = range(len(pairs))
     axis.hlines(places, pairs["low"], pairs["high"], color="0.35", lw=2)
@@ -129,7 +129,7 @@ def _short_label(column: str) -> str:
 def plot_splitter_sensitivity(means: pd.DataFrame) -> Figure:
     """Teachers around their common mean under each step splitter, a panel per window (Sec. B.1).
 
-    Where the lines of two teachers cross, the order turns. ``means`` come from
+    Where the lines of two teachers cross, their order changes. ``means`` come from
     `lalp.paper.selection.splitters.centered_means`.
     """
     windows, splitters = (list(dict.fromkeys(means[name])) for name in ("window", "splitter"))
@@ -145,7 +145,7 @@ def plot_splitter_sensitivity(means: pd.DataFrame) -> Figure:
             axis.plot(
                 x, rows["mean"], marker=MARKERS[place % len(MARKERS)], ms=5, color=color, lw=1.5
             )
-            ends[teacher] = (x[-1], rows["mean"].iloc[-1], color)  # the last panel's stay
+            ends[teacher] = (x[-1], rows["mean"].iloc[-1], color)  # keep those of the last panel
         axis.axhline(0, color="0.35", lw=1, ls="--")
         labels = [in_words(name).replace(" of ", "\nof ") for name in splitters]
         axis.set_xticks(range(len(splitters)), labels, rotation=35, ha="right", fontsize="small")

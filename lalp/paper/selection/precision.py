@@ -1,8 +1,8 @@
-"""bfloat16 beside float32: how far scores move, and whether choices and teachers' order follow.
+"""bfloat16 against float32: how far scores move, and whether choices and teachers' order change.
 
-A GPU scores in bfloat16, the replication in float32. bfloat16 keeps 8 bits of a number, so a score
-of some nats is off by its last digits; whether that matters is a question of how far candidates
-lie apart.
+A GPU scores in bfloat16, the replication in float32. bfloat16 keeps 8 bits of a number, so the last
+digits of a score of some nats are wrong. Whether that matters depends on the distance between
+candidates.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def bfloat16_scores(profile: Profile, pool: Pool, seed: int = 0) -> pd.DataFrame
 
 
 def precision_table(exact: pd.DataFrame, near: pd.DataFrame, window: str) -> pd.DataFrame:
-    """What a coarser number format does to GALP and to LALP at a window, a row for each.
+    """Effect of a coarser number format on GALP and on LALP at a window, a row for each.
 
     Args:
         exact: Scores in float32.
         near: Scores of the same responses in bfloat16.
-        window: Of LALP.
+        window: LALP's window.
 
     Returns:
         ``responses``; ``mean error`` and ``largest error`` of a score (absolute, nats);
@@ -51,7 +51,7 @@ def precision_table(exact: pd.DataFrame, near: pd.DataFrame, window: str) -> pd.
         the teachers from highest to lowest in bfloat16.
 
     Raises:
-        InputError: If the tables are of other responses.
+        InputError: If the tables hold different responses.
     """
     if sorted(exact["response_id"]) != sorted(near["response_id"]):
         raise InputError("the two tables hold scores of other responses: score the same ones")

@@ -1,8 +1,8 @@
-"""Does the choice of steps decide the ranking? The same responses under several step splitters.
+"""The effect of the steps on the ranking: the same responses under several step splitters.
 
-Under the full prefix a token's log-probability does not depend on the steps, so LALP of any
-splitter follows from GALP's tokens, exactly and without a forward pass. Under a window it has to be
-scored anew.
+Under the full prefix, a token's log-probability does not depend on the steps. So LALP with any
+splitter follows from GALP's tokens, exactly and without a forward pass. Under a window, it must be
+scored again.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ def weigh_steps(log_probs: Float[np.ndarray, "tokens"], token_steps: Sequence[Sp
 
     NaN if a step has no token of its own or a token has no log-probability.
     """
-    # A step without a token of its own has no mean: its text is part of a token of another step.
+    # A step without its own token has no mean: its text is part of another step's token.
     if not token_steps or any(start == end for start, end in token_steps):
         return float("nan")
     return local_average_log_prob([log_probs[start:end] for start, end in token_steps])
 
 
 def weigh_responses(scores: pd.DataFrame, texts: dict[str, str], steps: Steps) -> pd.DataFrame:
-    """LALP under the full prefix for other ``steps`` than those that were scored.
+    """LALP under the full prefix for ``steps`` other than those that were scored.
 
-    Scores need token columns; texts and steps are by response id. Returns ``score`` in nats and
-    ``num_steps``, a row per row of ``scores``.
+    The scores need token columns; texts and steps are keyed by response id. Returns ``score`` in
+    nats and ``num_steps``, a row per row of ``scores``.
     """
     rows = []
     columns = ["response_id", "token_spans", "galp:tokens"]
@@ -62,7 +62,7 @@ def weigh_responses(scores: pd.DataFrame, texts: dict[str, str], steps: Steps) -
 def resplit_scores(profile: Profile, pool: Pool, scores: pd.DataFrame) -> pd.DataFrame:
     """LALP under the full prefix for every splitter's steps, in the columns of `splitter_scores`.
 
-    It follows from GALP's tokens: nothing is scored anew.
+    It follows from GALP's tokens, so nothing is scored again.
     """
     wanted = set(scores["response_id"])
     some = [response for response in pool.responses if response.response_id in wanted]
@@ -83,10 +83,10 @@ def splitter_scores(
 ) -> pd.DataFrame:
     """The candidates' scores under the profile's other splitters, beside the main one's.
 
-    One row per response; for each splitter ``NAME:lalp@W`` and ``NAME:num_steps``. Windows of steps
-    or tokens are scored anew, for the first ``splitter_prompts`` of the candidates' prompts. The
-    full prefix follows from GALP's tokens for all of them. ``scores`` come from `profile_scores`,
-    with token columns and the same ``seed``.
+    There is one row per response, with ``NAME:lalp@W`` and ``NAME:num_steps`` for each splitter.
+    Windows of steps or tokens are scored again, for the first ``splitter_prompts`` of the
+    candidates' prompts. The full prefix follows from GALP's tokens for all of them. ``scores`` come
+    from `profile_scores`, with token columns and the same ``seed``.
     """
     most, each = profile.num_prompts, profile.responses_per_teacher
     candidates = pick_candidates(pool, most, each, seed)
@@ -127,7 +127,7 @@ def splitter_windows(profile: Profile) -> list[str]:
 def compare_splitters(
     frame: pd.DataFrame, splitters: Sequence[str], windows: Sequence[str], **resampling: int
 ) -> pd.DataFrame:
-    """What the teacher ranking and the selection become under each splitter.
+    """The teacher ranking and the selection under each splitter.
 
     ``frame`` comes from `splitter_scores`. All splitters are compared with the first one, under a
     bootstrap of prompts (``resampling``: see `tau_interval`). One row per window and splitter:
@@ -141,7 +141,7 @@ def compare_splitters(
     rows = []
     for window, splitter, column, scored in _cases(frame, splitters, windows):
         main = splitter_column(splitters[0], window)
-        # Only the order is read: its interval needs no resamples.
+        # Only the order is used, so its interval needs no resamples.
         ranking = rank_teachers(scored, column, num_resamples=1)
         tau = tau_interval(scored, main, column, level=level, **resampling)
         num_steps = scored[splitter_column(splitter, "num_steps")]
@@ -162,7 +162,7 @@ def _cases(
     """Windows and splitters, their columns, and the responses that every splitter has scored."""
     for window in windows:
         columns = [splitter_column(splitter, window) for splitter in splitters]
-        # One that some splitter cannot score would move only the other splitters' means.
+        # A response that one splitter cannot score would move only the other splitters' means.
         scored = frame.dropna(subset=columns)
         for splitter, column in zip(splitters, columns, strict=True):
             yield window, splitter, column, scored
@@ -170,7 +170,7 @@ def _cases(
 
 def _choose(scores: pd.DataFrame, column: str) -> pd.DataFrame:
     """The response with the highest score of each prompt."""
-    # `select` knows score columns by their names: this one stands in the place of LALP's.
+    # `select` knows score columns by name, so this one takes the place of LALP's.
     return select(scores.assign(**{"lalp@0": scores[column]}), "lalp", "0")
 
 
@@ -179,9 +179,9 @@ def centered_means(
 ) -> pd.DataFrame:
     """Each teacher's mean score above or below the mean of all teachers on the same prompt.
 
-    What makes a prompt hard for all is taken out, so that the intervals show what decides the
-    order. The order is that of the plain means. Arguments are those of `compare_splitters`. The
-    columns ``mean``, ``low`` and ``high`` are in nats per token.
+    This removes a prompt's common difficulty, so the intervals show what decides the order. The
+    order is that of the plain means. The arguments are those of `compare_splitters`. The columns
+    ``mean``, ``low`` and ``high`` are in nats per token.
     """
     tables = []
     for window, splitter, column, scored in _cases(frame, splitters, windows):

@@ -20,14 +20,14 @@ from lalp.stats import Estimate, mean_interval
 
 
 def variant_rules(scores: pd.DataFrame, profile: Profile) -> dict[str, str]:
-    """Score columns laid side by side, each with the rule that chooses by it."""
+    """Score columns side by side, each with the rule that chooses by it."""
     rules = {"galp": "galp", lalp_column(profile.main_window): "lalp"}
     rules |= {"lalp@all": "lalp"} if "lalp@all" in scores else {}
     return rules | {variant_column(v, profile.main_window): v for v in VARIANTS}
 
 
 def choose_by_each(table: pd.DataFrame, profile: Profile) -> dict[str, pd.DataFrame]:
-    """One selection per score; candidates that some score lacks are left out for all."""
+    """One selection per score; candidates without one of the scores are left out for all."""
     rules = variant_rules(table, profile)
     complete = table.dropna(subset=list(rules))
     return {
@@ -37,7 +37,7 @@ def choose_by_each(table: pd.DataFrame, profile: Profile) -> dict[str, pd.DataFr
 
 
 def step_length_table(table: pd.DataFrame, profile: Profile, seed: int) -> pd.DataFrame:
-    """How each score goes with the mean length of a step, within prompts (ASLEC's objection)."""
+    """Correlation of each score with the mean step length, within prompts (ASLEC's objection)."""
     resampling = {"num_resamples": profile.num_resamples, "seed": seed}
     tables = [
         within_prompt_correlations(table, [column, "tokens_per_step"], **resampling)
@@ -73,10 +73,10 @@ def variant_orders(table: pd.DataFrame, profile: Profile, seed: int) -> pd.DataF
 
 
 def context_minus_weighting(table: pd.DataFrame, profile: Profile, seed: int) -> Estimate:
-    """Which change moves the candidates of a prompt more: LALP's context, or its equal weights.
+    """Which part of LALP moves a prompt's candidates more: its context, or its equal weights.
 
     Full-prefix LALP's tau with LALP (another context) minus its tau with GALP (other weights),
-    prompt by prompt. Below 0, the context does.
+    prompt by prompt. Below 0, the context moves them more.
     """
     context, weighting = (
         prompt_taus(table, name, "lalp@all") for name in (lalp_column(profile.main_window), "galp")

@@ -35,7 +35,7 @@ class Drawn:
 
     @property
     def label(self) -> str:
-        """What cross references call it."""
+        """Its name in cross references."""
         return f"picture-{self.name}".replace("/", "-")
 
 
@@ -50,7 +50,7 @@ def figure_words() -> dict[str, dict[str, str]]:
 
 
 def words_of(drawn: Drawn) -> dict[str, str]:
-    """Caption and alternative text; those of the function where the figure has none yet."""
+    """Caption and alternative text; those of the function if the figure has none yet."""
     module, _, function = drawn.function.rpartition(".")
     says = getattr(import_module(module), function).__doc__ or drawn.name
     first = says.partition("\n")[0]
@@ -91,7 +91,7 @@ def imported_modules(cells: Sequence[NotebookNode]) -> dict[str, str]:
 
 
 def _tree(source: str) -> ast.AST:
-    """What a cell says to Python, without IPython's own lines; nothing where it is no Python."""
+    """The Python code of a cell, without IPython's own lines; nothing if it is not Python."""
     try:
         return ast.parse(re.sub(r"(?m)^[%!].*$", "", source))
     except SyntaxError:
@@ -102,7 +102,7 @@ def _tree(source: str) -> ast.AST:
 
 
 def frame_pictures(app: Sphinx, doctree: nodes.document) -> None:
-    """Make a figure with its words and links of every picture of ``figures/`` on a page."""
+    """Turn every picture of ``figures/`` on a page into a figure with its words and links."""
     for image in list(doctree.findall(nodes.image)):
         path = PurePosixPath(image["uri"])
         if path.parent.name != "figures" or isinstance(image.parent, nodes.figure):
@@ -115,7 +115,7 @@ def frame_pictures(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def _figure(image: nodes.image, name: str, docname: str) -> nodes.figure:
-    """A figure of a page: it has no number of its own, but names the notebook's."""
+    """A figure of a page: it has no number itself, but names the notebook's."""
     link = pending_xref(
         "",
         nodes.inline(text="%s", classes=["xref", "std", "std-numref"]),
@@ -132,9 +132,9 @@ def _figure(image: nodes.image, name: str, docname: str) -> nodes.figure:
 
 
 def name_pictures(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Give the figures of a page ids, which HTML asks for.
+    """Give the figures of a page the ids that HTML needs.
 
-    Only now: a figure that has one before gets a number, and the notebook's figure has it already.
+    Only now: a figure with an earlier id gets a number, but the notebook's figure has it already.
     """
     for figure in doctree.findall(nodes.figure):
         if not figure["ids"]:

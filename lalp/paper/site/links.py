@@ -1,4 +1,4 @@
-"""Links to files of the checkout that are no pages: code has its page, a folder has none."""
+"""Links to files of the checkout that are not pages: code has a page, a folder has none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sphinx.util.osutil import relative_uri
 
 
 def link_code(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """Lead links to Python files of the package to the pages that show them."""
+    """Point links to the package's Python files at the pages that show them."""
     for link in list(doctree.findall(download_reference)):
         path = Path(link["reftarget"])
         if path.suffix == ".py" and "lalp" in path.parts:
@@ -26,7 +26,7 @@ def link_code(app: Sphinx, doctree: nodes.document, docname: str) -> None:
 def keep_text(
     app: Sphinx, env: BuildEnvironment, node: nodes.Element, text: nodes.Node
 ) -> nodes.Node | None:
-    """Leave a link to a folder of the checkout as its text, for the site has no page of it."""
+    """Replace a link to a folder of the checkout by its text: the site has no page for it."""
     if node.get("reftype") != "myst":
         return None
     place = Path(app.srcdir, node["refdoc"]).parent / node["reftarget"]

@@ -1,4 +1,4 @@
-"""The committed notebooks as Sphinx reads them: figures with words, folded cells stay folded.
+"""The committed notebooks as Sphinx reads them: figures have words, folded cells stay folded.
 
 Nothing is written: a notebook is changed on its way from the file to Sphinx.
 """
@@ -16,7 +16,7 @@ from lalp.paper.site.figures import Drawn, drawn_figures, imported_modules, word
 
 # How JupyterLab folds a part of a cell, and how MyST-NB does.
 _FOLDED = {"source_hidden": "hide-input", "outputs_hidden": "hide-output"}
-# The source, which is not shown, of a cell that goes on with another: MyST-NB skips empty ones.
+# The hidden source of a cell that continues another one: MyST-NB skips empty cells.
 _SAME = "# the same cell"
 
 
@@ -28,7 +28,7 @@ def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
 
 
 def prepare(notebook: NotebookNode, name: str) -> NotebookNode:
-    """A notebook with words and links for its figures, each in a cell of its own."""
+    """A notebook with words and links for its figures, each in its own cell."""
     imports = imported_modules([c for c in notebook.cells if c.cell_type == "code"])
     cells = []
     for cell in notebook.cells:
@@ -51,14 +51,14 @@ def _fold(cell: NotebookNode) -> None:
 
 
 def _link_pages(cell: NotebookNode) -> None:
-    """Lead links of a table from notebooks to their pages."""
+    """Point links of a table from notebooks to their pages."""
     for output in cell.outputs:
         if written := output.get("data", {}).get("text/html"):
             output.data["text/html"] = re.sub(r'(href="\w+)\.ipynb"', r'\1.html"', written)
 
 
 def _with_words(cell: NotebookNode, figures: list[Drawn]) -> list[NotebookNode]:
-    """Cells with one figure each, for MyST-NB gives one caption to all that a cell shows."""
+    """Cells with one figure each, because MyST-NB gives one caption to all output of a cell."""
     parts = _parts(cell.outputs)
     cells = [cell]
     for number, part in enumerate(parts[1:], 1):
@@ -72,7 +72,7 @@ def _with_words(cell: NotebookNode, figures: list[Drawn]) -> list[NotebookNode]:
 
 
 def _parts(outputs: list[NotebookNode]) -> list[list[NotebookNode]]:
-    """Outputs in their order: each picture alone, what stands between pictures together."""
+    """Outputs in their order: each picture alone, and outputs between pictures together."""
     parts: list[list[NotebookNode]] = []
     for before, output in zip([None, *outputs], outputs, strict=False):
         if before is None or _is_picture(before) or _is_picture(output):
@@ -86,7 +86,7 @@ def _is_picture(output: NotebookNode) -> bool:
 
 
 def _options(drawn: Drawn) -> dict[str, Any]:
-    """MyST-NB's options for a figure: its words, its name, and where it comes from."""
+    """MyST-NB's options for a figure: its words, its name, and its source."""
     words = words_of(drawn)
     says = [words["caption"], f"Drawn by {{py:obj}}`~{drawn.function}`"]
     if drawn.is_saved:

@@ -1,7 +1,7 @@
-"""The reference: pages in ``docs/api`` hold a mark, which becomes all modules of a package.
+"""The reference: pages in ``docs/api`` hold a mark, which all modules of a package replace.
 
 ``<!-- modules of lalp.scoring, first equations run -->`` names the modules that a reader should
-meet first; the others follow by name. ``<!-- commands -->`` becomes what ``--help`` says.
+meet first; the others follow by name. ``<!-- commands -->`` becomes the text of ``--help``.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from lalp.errors import InputError
 from lalp.files import digest, fingerprint
 
 _MARK = re.compile(r"<!-- modules of ([\w.]+)(?:, first ([\w. ]+?))? -->")
-# What Python shows of a dataclass's `field(default_factory=...)` and of typer's annotations.
+# How Python shows a dataclass's `field(default_factory=...)` and typer's annotations.
 _FACTORY = "<factory>"
 _ANNOTATED = re.compile(r"~\w+(?:\.\w+)*\.Annotated\[([^<>]+), <[^<>]+>\]")
-# What is longer is a table, and read in its source.
+# A longer value is a table, which readers find in the source.
 _LONGEST_VALUE = 100
 _PACKAGES = Path(__file__).parents[3]
 
 
 def read_source(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Put the modules in the place of the mark, before Sphinx reads the page."""
+    """Replace the mark by the modules before Sphinx reads the page."""
     if docname.startswith("docs/api/"):
         text = _MARK.sub(lambda m: package_text(m[1], (m[2] or "").split()), source[0])
         source[0] = text.replace("<!-- commands -->", command_text())
 
 
 def package_text(package: str, first: list[str]) -> str:
-    """A section with the members of each module of a package that has public ones."""
+    """A section for each module of a package with public members."""
     names = modules_of(package)
     if unknown := set(first) - set(names):
         raise InputError(f"the reference of {package} names no module of it: {sorted(unknown)}")
@@ -47,7 +47,7 @@ def package_text(package: str, first: list[str]) -> str:
 
 
 def modules_of(package: str) -> list[str]:
-    """The modules of a package itself, not of packages in it, that define something public."""
+    """The package's own modules (not those of packages in it) that define something public."""
     folder = _PACKAGES.joinpath(*package.split("."))
     return sorted(path.stem for path in folder.glob("*.py") if _is_public(path))
 
@@ -66,7 +66,7 @@ def _section(module: str, name: str) -> str:
 
 
 def command_text() -> str:
-    """What every command says of itself, as Markdown."""
+    """The help of every command, as Markdown."""
     command = typer.main.get_command(commands)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command), name="lalp")
     # The page has a title already.
@@ -74,7 +74,7 @@ def command_text() -> str:
 
 
 def readable_signature(app: Sphinx, *about: Any) -> tuple[str, str] | None:
-    """A signature that is Python: Sphinx shows any other as it stands, with its own marks."""
+    """A signature in Python; Sphinx shows any other as it is, with its own marks."""
     signature, returned = about[-2:]
     if signature is None:
         return None
@@ -82,7 +82,7 @@ def readable_signature(app: Sphinx, *about: Any) -> tuple[str, str] | None:
 
 
 def shorten_values(app: Sphinx, doctree: nodes.document) -> None:
-    """Leave out the values of constants that would fill a page."""
+    """Leave out values of constants that would fill a page."""
     for note in doctree.findall(desc_annotation):
         if note.astext().startswith(" = ") and len(note.astext()) > _LONGEST_VALUE:
             note.children = [nodes.Text(" = ...")]
@@ -93,7 +93,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", read_source)
     app.connect("autodoc-process-signature", readable_signature)
     app.connect("doctree-read", shorten_values)
-    # Pages are read anew where a module came or went, or what the site adds to Sphinx changed.
+    # Pages are read again if a module came or went, or if the site's additions to Sphinx changed.
     modules = [path.as_posix() for path in sorted(_PACKAGES.joinpath("lalp").rglob("*.py"))]
     app.add_config_value("lalp_code", digest([modules, fingerprint("paper.site")]), "env")
     return {"parallel_read_safe": True, "parallel_write_safe": True}

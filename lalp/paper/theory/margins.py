@@ -15,8 +15,8 @@ def galp_margin_bound(
 ) -> Numbers:
     """The least ``GALP(y-) - GALP(y+)`` (Theorem A.3): ``((T - |L|) eps - |L| Delta) / T``.
 
-    Of the T tokens of either response, ``|L|`` bear logic. A logic token favours the right response
-    by at most delta, any other token the wrong one by at least eps, in nats.
+    ``|L|`` of the T tokens of either response bear logic. A logic token favours the right response
+    by at most delta; any other token favours the wrong one by at least eps, in nats.
     """
     check_at_least(1, num_tokens=num_tokens)
     check_at_least(0, num_logic=num_logic, eps=eps, delta=delta)
@@ -36,7 +36,7 @@ def fluency_boundary(eps: Numbers, delta: Numbers) -> Numbers:
 def lalp_margin_bound(num_steps: Numbers, gamma: Numbers, delta: Numbers = 0.0) -> Numbers:
     """The least ``LALP(y+) - LALP(y-)``: ``(gamma - (K - 1) delta) / K`` (Corollary A.5).
 
-    Of the K steps of either response, the fatal one favours the right response by gamma, any other
+    The fatal one of the K steps of either response favours the right response by gamma, any other
     the wrong one by at most delta, in nats per token. At delta = 0 this is exact (Theorem A.4).
     """
     check_at_least(1, num_steps=num_steps)
@@ -55,7 +55,7 @@ def _with_difference(
 def check_fluency_trap(num_instances: int, seed: int, max_tokens: int = 120) -> pd.DataFrame:
     """GALP of random pairs of responses that satisfy A.3's premises, beside the bound.
 
-    One half meets the premises with equality, one half with slack (``premise``). ``margin`` is
+    One half meets the premises with equality, the other with slack (``premise``). ``margin`` is
     GALP(y-) - GALP(y+), in nats per token as ``bound``.
     """
     check_at_least(1, num_instances=num_instances, max_tokens=max_tokens)
@@ -66,7 +66,7 @@ def check_fluency_trap(num_instances: int, seed: int, max_tokens: int = 120) -> 
     slack = np.arange(num_instances) % 2 == 1
     place = np.arange(max_tokens)
     tokens = place < num_tokens[:, None]
-    # Which tokens bear logic has no influence on a mean; the first ones stand for any set.
+    # The choice of logic tokens does not change a mean; the first ones stand for any set.
     logic = place < num_logic[:, None]
     more = rng.exponential(size=tokens.shape) * slack[:, None]
     least = np.where(logic, -delta[:, None], eps[:, None])
@@ -82,9 +82,9 @@ def check_fatal_step(
 ) -> pd.DataFrame:
     """LALP of random pairs of responses that satisfy A.4's or A.5's premises, beside the bound.
 
-    A third each (``premise``): all other steps equal (A.4), all others as adverse as A.5 allows
-    (equality), and others and fatal step anywhere that A.5 allows (slack). ``margin`` is LALP(y+) -
-    LALP(y-), in nats per token as ``bound``.
+    The pairs are in three equal parts (``premise``): all other steps equal (A.4), all others as
+    adverse as A.5 allows (equality), and all steps anywhere that A.5 allows (slack). ``margin`` is
+    LALP(y+) - LALP(y-), in nats per token as ``bound``.
     """
     check_at_least(1, num_instances=num_instances, max_steps=max_steps, max_tokens=max_tokens)
     rng = np.random.default_rng(seed)
@@ -101,7 +101,7 @@ def check_fatal_step(
     # Tokens that have the step's mean, and LALP (Eq. 3) of either response from them.
     tokens = np.arange(max_tokens) < lengths[..., None]
     noise = rng.normal(size=tokens.shape)
-    # The step's mean must not move.
+    # The step's mean must not change.
     noise -= noise.mean(-1, where=tokens, keepdims=True)
     pair = _with_difference(step_margin[..., None] + noise, rng)
     steps = np.arange(max_steps) < num_steps[:, None]
@@ -127,18 +127,18 @@ def sample_dilution(num_instances: int, seed: int, max_steps: int = 100) -> pd.D
         lengths = 1 + rng.lognormal(3, 0.7, size=num_steps).astype(int)
         ratio = lengths.sum() / (num_steps * lengths)
         token = rng.integers(lengths.sum())
-        step = np.searchsorted(lengths.cumsum(), token, side="right")  # the one that holds it
+        step = np.searchsorted(lengths.cumsum(), token, side="right")  # the step that holds it
         rows.append((lengths.sum(), num_steps, ratio[step], rng.choice(ratio)))
     return pd.DataFrame(rows, columns=["num_tokens", "num_steps", "any_token", "any_step"])
 
 
 def margin_boundaries(num_steps: int) -> pd.DataFrame:
-    """Where each score begins to be right, if both read the same token log-probabilities.
+    """Where each score becomes right, if both read the same token log-probabilities.
 
     One step of K bears the logic: each of its tokens favours the right response by ``delta`` nats.
     All tokens of all other steps favour the wrong one by ``eps``. GALP is right iff the step's
-    share of tokens, LALP iff its share of steps ``1 / K``, exceeds ``eps / (eps + delta)``: above
-    the ``delta / eps`` in ``galp`` and ``lalp``. ``relative_length`` is over the mean length.
+    share of tokens exceeds ``eps / (eps + delta)``, and LALP iff its share of steps ``1 / K`` does:
+    above the ``delta / eps`` in ``galp`` and ``lalp``. ``relative_length`` is relative to the mean.
     """
     check_at_least(2, num_steps=num_steps)
     lengths = np.geomspace(0.1, min(10, num_steps), 61)
@@ -150,10 +150,10 @@ def margin_boundaries(num_steps: int) -> pd.DataFrame:
 def bound_errors(
     checked: pd.DataFrame, tolerance: float, tight: str = "equality"
 ) -> tuple[int, float, bool]:
-    """How the random pairs of `check_fluency_trap` or `check_fatal_step` keep to their bound.
+    """How well the random pairs of `check_fluency_trap` or `check_fatal_step` keep their bound.
 
-    Pairs below the bound by more than ``tolerance`` nats; the largest distance from it under the
-    premise ``tight``, which makes it exact; whether every margin is above 0 where its bound is.
+    Counts pairs below the bound by more than ``tolerance`` nats. Gives the largest distance from it
+    under the exact premise ``tight``, and whether bounds above 0 have margins above 0.
     """
     excess = checked["margin"] - checked["bound"]
     signs = checked.loc[checked["bound"] > tolerance, "margin"] > 0

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from lalp.paper.figures import FULL_WIDTH, HALF_WIDTH, SCORE_COLORS, legend_above
 
-# One colour, marker and line style each: told apart without colour as well.
+# Each has its own colour, marker and line style, so colour is not needed to tell them apart.
 _ESTIMATES = {
     "direct": ("asked directly", "s", "--"),
     "scaffolded": ("chained, single steps", "o", "-"),
@@ -75,7 +75,7 @@ def plot_gap_by_distance(gaps: dict[str, pd.DataFrame]) -> Figure:
     fig, axes = plt.subplots(1, len(gaps), figsize=(FULL_WIDTH, 3.9), sharey=True, squeeze=False)
     for axis, (title, frame) in zip(axes[0], gaps.items(), strict=True):
         lams = sorted(frame["lam"].unique())
-        # From distance 2 on the direct estimate is u, whatever lambda.
+        # From distance 2 on, the direct estimate is u for every lambda.
         unseen = frame.query("distance > 1 and lam == @lams[0]")
         style = {"color": "0.25", "ls": "--", "marker": "s", "ms": 4}
         label = "asked directly (any λ > 0)"
@@ -85,7 +85,7 @@ def plot_gap_by_distance(gaps: dict[str, pd.DataFrame]) -> Figure:
             _draw_spread(axis, frame.query("lam == @lam"), "distance", "scaffolded", **style)
         axis.set(xlabel="distance |j - i| (steps)", xticks=sorted(frame["distance"].unique()))
         axis.set_title(title, fontsize="medium")
-    # The panels share their limits, so these are set when all is drawn.
+    # The panels share their limits, so these are set after all is drawn.
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("total-variation distance\nto the true conditional")
     legend_above(fig, axes[0, 0], 4)
@@ -142,7 +142,7 @@ def plot_fluency_trap(instances: pd.DataFrame) -> Figure:
 
 
 def plot_fatal_step(boundaries: pd.DataFrame, dilution: pd.DataFrame) -> Figure:
-    """GALP and LALP under one premise: who is right where, and whose margin is larger.
+    """GALP and LALP under one premise: where each is right, and which margin is larger.
 
     The panels show `margin_boundaries` and `sample_dilution`.
     """

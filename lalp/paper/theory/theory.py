@@ -1,4 +1,4 @@
-"""The paper's toy theory as numbers (App. A): what a learner of pairs learns, and the gap.
+"""The paper's toy theory as numbers (App. A): the result of a learner of pairs, and the gap.
 
 The data is a chain of discrete steps z_1..z_K. The learner has one free distribution
 ``q(z_j | i, j, z_i)`` per context: a pair of steps i < j and the value of z_i. Arrays over pairs
@@ -42,7 +42,7 @@ def _check_distributions(values: Letters, name: str) -> None:
 
 
 def check_at_least(low: float, **values: Numbers) -> None:
-    """Refuse a number that is not finite or below ``low``; the keywords name it."""
+    """Refuse a number that is not finite or below ``low``; the keywords name the number."""
     for name, value in values.items():
         array = np.atleast_1d(value)
         bad = array[~(np.isfinite(array) & (array >= low))]
@@ -54,7 +54,7 @@ def check_at_least(low: float, **values: Numbers) -> None:
 
 
 def cross_entropy(p: Letters, q: Letters) -> Float[np.ndarray, "*batch"]:
-    """``H(p, q) = -sum_z p(z) log q(z)``, in nats; infinite where q misses a letter of p."""
+    """``H(p, q) = -sum_z p(z) log q(z)``, in nats; infinite if q misses a letter of p."""
     return -xlogy(p, q).sum(-1)
 
 
@@ -68,7 +68,7 @@ def smoothed_cross_entropy(
 ) -> Float[np.ndarray, "*batch"]:
     """``H(p, q) + lambda H(u, q)``: one context's share of the risk (Eq. 6), in nats."""
     check_at_least(0, lam=lam)
-    # At lambda = 0 the background has no say, also where its cross-entropy is infinite.
+    # At lambda = 0 the background does not count, even if its cross-entropy is infinite.
     background = np.where(np.asarray(lam) > 0, cross_entropy(u, q), 0.0)
     return cross_entropy(p, q) + lam * background
 
@@ -88,11 +88,11 @@ def mixture_minimizer(p: Letters, u: Letters, lam: Lam) -> Letters:
 
 
 def check_minimizer(num_instances: int, num_others: int, seed: int) -> pd.DataFrame:
-    """Lay random rivals beside the closed form of Prop. A.1, in problems of 2 to 8 letters.
+    """Compare random rivals with the closed form of Prop. A.1, in problems of 2 to 8 letters.
 
-    Half of the rivals are drawn anywhere, half close to the closed form. A row per problem, in
-    nats: by how much the best rival is worse (``smallest_excess``), and the largest difference
-    between a rival's excess and ``(1 + lambda) KL`` (``identity_error``).
+    Half of the rivals are drawn anywhere, half close to the closed form. There is a row per
+    problem, in nats: how much worse the best rival is (``smallest_excess``), and the largest
+    difference between a rival's excess and ``(1 + lambda) KL`` (``identity_error``).
     """
     check_at_least(1, num_instances=num_instances)
     check_at_least(2, num_others=num_others)
@@ -138,7 +138,7 @@ class Chains:
 
     @property
     def num_steps(self) -> int:
-        """K, one more than the links."""
+        """K, one more than the number of links."""
         return self.transitions.shape[1] + 1
 
     @property
@@ -148,7 +148,7 @@ class Chains:
 
 
 def random_chains(num_chains: int, num_steps: int, num_letters: int, seed: int) -> Chains:
-    """Chains whose every row is drawn from a flat Dirichlet distribution, a new one per link."""
+    """Chains with every row drawn from a flat Dirichlet distribution, a new one per link."""
     check_at_least(1, num_chains=num_chains)
     check_at_least(2, num_steps=num_steps, num_letters=num_letters)
     rng = np.random.default_rng(seed)
@@ -160,7 +160,7 @@ def random_chains(num_chains: int, num_steps: int, num_letters: int, seed: int) 
 def balanced_chains(
     num_chains: int, num_steps: int, num_letters: int, num_permutations: int, seed: int
 ) -> Chains:
-    """Chains whose every step is uniform: each link is a random mixture of random permutations.
+    """Chains with uniform steps: each link is a random mixture of random permutations.
 
     One permutation gives a deterministic chain, which never forgets.
     """
@@ -198,23 +198,23 @@ def pair_conditionals(chains: Chains) -> Table:
     num_steps = chains.num_steps
     distances = pair_distances(num_steps)
     shape = (len(chains.initial), len(distances), chains.num_letters, chains.num_letters)
-    links = np.full(shape, np.nan)  # a pair that a hop of 1 must not read would show
+    links = np.full(shape, np.nan)  # so that reading a pair outside a hop of 1 would show
     links[:, distances == 1] = chains.transitions
     return chain_conditionals(links, num_steps, hop=1)
 
 
 def chain_conditionals(q: Table, num_steps: int, hop: int) -> Table:
-    """The scaffolded estimate of every ``p(z_j | z_i)``: local ones, chained from i to j.
+    """The scaffolded estimate of every ``p(z_j | z_i)``: local estimates, chained from i to j.
 
     The steps in between are summed out exactly. Only the learner's pairs at most ``hop`` apart are
-    read; a shorter hop ends the chain where the distance is no multiple.
+    read; if the distance is no multiple of it, the chain ends with a shorter hop.
     """
     check_at_least(1, hop=hop)
     first, second = step_pairs(num_steps)
     place = np.zeros((num_steps, num_steps), dtype=int)
     place[first, second] = np.arange(len(first))
     chained = np.array(q)
-    # From near to far, so that the pair (i, j - rest) is already there.
+    # From near to far, so the pair (i, j - rest) is already there.
     for distance in range(hop + 1, num_steps):
         for i in range(num_steps - distance):
             middle, j = i + hop, i + distance
@@ -249,7 +249,7 @@ def data_masses(chains: Chains, weights: Float[np.ndarray, "pairs"]) -> Table:
 
 
 def matched_background(joint: Table) -> Masses:
-    """Background mass of every context: the data's where there are data, any value elsewhere.
+    """Background mass of every context: the data's mass if there are data, else any value.
 
     Then A.2 reads ``(p + lambda u) / (1 + lambda)`` on seen pairs, which is label smoothing.
     """
@@ -258,7 +258,7 @@ def matched_background(joint: Table) -> Masses:
 
 
 def even_background(joint: Table) -> Masses:
-    """Background mass of every context: the same, as in the paper's uniform background.
+    """Equal background mass for every context, as in the paper's uniform background.
 
     Then A.2 mixes data and background with the weight ``mu / (mu + lambda nu)``.
     """
@@ -270,8 +270,8 @@ def pair_minimizer(joint: Table, background: Masses, lam: Lam) -> Table:
     """The learner that minimizes the risk (Theorem A.2), in closed form.
 
     In a context of mass mu under the data and nu under the background it is ``(mu p + lambda nu u)
-    / (mu + lambda nu)``, u uniform; mu is the sum of ``joint`` over z_j. NaN in contexts without
-    data if lambda or nu is 0: every q is a minimizer there.
+    / (mu + lambda nu)``, u uniform; mu is the sum of ``joint`` over z_j. The result is NaN in
+    contexts without data if lambda or nu is 0: every q is a minimizer there.
     """
     check_at_least(0, lam=lam, joint=joint, background=background)
     smooth = np.asarray(lam)[..., None, None] * background
@@ -291,9 +291,9 @@ def train_learner(
 ) -> tuple[Int[np.ndarray, "records"], Float[np.ndarray, "records runs pairs letters letters"]]:
     """Minimize the risk (Eq. 6) by gradient descent: softmax logits per context, random start.
 
-    The runs do not influence each other. Each update samples ``batch_size`` pairs of the data anew,
-    or takes the exact risk without one; the background is never sampled. The result is the learner
-    after about 40 numbers of updates, denser at the start; the last one is the trained one.
+    The runs do not influence each other. Each update draws new ``batch_size`` pairs of the data, or
+    takes the exact risk without one; the background is never sampled. The result is the learner
+    after about 40 numbers of updates, denser at the start; the last one is the trained learner.
     """
     check_at_least(0, lam=lam, joint=joint, background=background)
     check_at_least(1, num_updates=num_updates)
@@ -304,7 +304,7 @@ def train_learner(
     logits = torch.from_numpy(rng.normal(size=joint.shape)).requires_grad_()
     # Contexts differ in mass by orders of magnitude, which Adam's steps do not depend on.
     optimizer = torch.optim.Adam([logits], lr=0.1)
-    # With sampled pairs a constant step size would leave noise at the end.
+    # With sampled pairs, a constant step size would leave noise at the end.
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=num_updates)
     records = np.unique(np.geomspace(1, num_updates + 1, 40).round().astype(int) - 1)
     kept, data = [], torch.from_numpy(joint)
@@ -334,18 +334,18 @@ def sample_pairs(joint: Table, num_pairs: int, rng: np.random.Generator) -> Tabl
 
 
 def learning_curves(chains: Chains, lams: Sequence[float], **options: int | None) -> pd.DataFrame:
-    """How a learner that is shown adjacent pairs nears the closed form of Theorem A.2.
+    """How a learner of adjacent pairs approaches the closed form of Theorem A.2.
 
     One learner is trained per chain and lambda, with the matched background and the options of
     `train_learner`. ``error`` is the mean total-variation distance to ``(p + lambda u) / (1 +
-    lambda)`` of adjacent pairs, and to u of those never seen.
+    lambda)`` for adjacent pairs, and to u for pairs never seen.
     """
     joint = data_masses(chains, window_weights(chains.num_steps, 1))
     joint = np.concatenate([joint] * len(lams))
     background = matched_background(joint)
     lam = np.repeat(np.asarray(lams, dtype=float), len(chains.initial))
     updates, learned = train_learner(joint, background, lam, **options)
-    # At lambda = 0 pairs never seen have no closed form; they are compared with u all the same.
+    # At lambda = 0 pairs never seen have no closed form; they are still compared with u.
     closed = np.nan_to_num(pair_minimizer(joint, background, lam), nan=1 / chains.num_letters)
     error = total_variation(learned, closed)
     adjacent = pair_distances(chains.num_steps) == 1
@@ -363,7 +363,7 @@ def window_learner_errors(
 ) -> pd.DataFrame:
     """How close learners of wider windows come to the closed form of Theorem A.2.
 
-    As `learning_curves`, for lambda above 0 and pairs up to each window's distance; ``error`` is
+    Like `learning_curves`, for lambda above 0 and pairs up to each window's distance; ``error`` is
     the largest total-variation distance over all contexts of all chains.
     """
     cases = [(lam, window) for lam in lams for window in windows]
@@ -380,11 +380,11 @@ def window_learner_errors(
 def learned_weights(
     chains: Chains, weights: Float[np.ndarray, "pairs"], lams: Sequence[float], **options: int
 ) -> pd.DataFrame:
-    """The data's share in what is learned, beside ``mu / (mu + lambda nu)`` (Theorem A.2).
+    """The data's share in the learned result, beside ``mu / (mu + lambda nu)`` (Theorem A.2).
 
     The background is the same for every context; the data show some pairs more often than others,
-    as ``weights`` says. A row per context: ``ratio`` = mu / (lambda nu), ``closed`` (the formula)
-    and ``learned``: where q lies between u (0) and the true conditional (1).
+    according to ``weights``. There is a row per context: ``ratio`` = mu / (lambda nu), ``closed``
+    (the formula) and ``learned``, the place of q between u (0) and the true conditional (1).
     """
     joint = np.concatenate([data_masses(chains, weights)] * len(lams))
     background = even_background(joint)
@@ -418,10 +418,10 @@ def reasoning_gap(
 ) -> pd.DataFrame:
     """Errors of direct and scaffolded estimates, by distance and by the window of training.
 
-    The learner is the closed form of Theorem A.2 with the matched background, which is what
-    `train_learner` arrives at. It is shown pairs up to the window's distance: ``num_pairs`` of
-    them, or unlimited data. Three errors (total-variation distance to the true ``p(z_j | z_i)``,
-    mean over z_i and the pairs at a distance): ``direct`` asks the learner for the pair itself,
+    The learner is the closed form of Theorem A.2 with the matched background, the result of
+    `train_learner`. It sees pairs up to the window's distance: ``num_pairs`` of them, or unlimited
+    data. There are three errors (total-variation distance to the true ``p(z_j | z_i)``, mean over
+    z_i and the pairs at a distance): ``direct`` asks the learner for the pair itself,
     ``scaffolded`` chains single steps, ``widest_hops`` chains hops as wide as the window.
     """
     if not all(lam > 0 for lam in lams):
@@ -463,10 +463,10 @@ def learner_errors(curves: dict[str, pd.DataFrame]) -> dict[tuple[str, str], flo
 
 
 def gaps_by_window(gaps: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, float, pd.Series]:
-    """How much chaining hops of the window's width beats asking directly, by kind of chain.
+    """How much chained hops of the window's width beat a direct question, by kind of chain.
 
-    Mean gap beyond the window, a row per kind, lambda and window, a column per chain; the largest
-    gap within the window, either way; every single gap beyond it.
+    Three tables: the mean gap beyond the window (a row per kind, lambda and window, a column per
+    chain), the largest gap within it in either direction, and every single gap beyond it.
     """
     frame = pd.concat([table.assign(kind=kind) for kind, table in gaps.items()], ignore_index=True)
     frame["gap"] = frame["direct"] - frame["widest_hops"]
@@ -477,5 +477,5 @@ def gaps_by_window(gaps: dict[str, pd.DataFrame]) -> tuple[pd.DataFrame, float, 
 
 
 def bounded(error: float) -> str:
-    """A small error for people: its last digits are rounding and differ between machines."""
+    """A small error for readers: its last digits are rounding and differ between machines."""
     return "less than 1e-6" if error < 1e-6 else f"{error:.1g}"

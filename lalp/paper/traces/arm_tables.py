@@ -1,4 +1,4 @@
-"""What came out of the students fine-tuned on long traces: tables of `lalp.paper.traces.arms`."""
+"""Results of the students fine-tuned on long traces: tables of `lalp.paper.traces.arms`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _GROUP = "traces"  # All arms are compared with each other
 
 @dataclass(frozen=True)
 class TraceArms:
-    """Results of the arms that are done; ``provenance`` says what made them.
+    """Results of the finished arms; ``provenance`` is their origin.
 
-    ``arms``, a row per arm and seed (the student before training has seed -1): ``solved`` of ``n``
-    held-out problems, its share ``accuracy`` with Wilson's interval (``low``, ``high``);
+    ``arms`` has a row per arm and seed (the student before training has seed -1): ``solved`` of
+    ``n`` held-out problems, its share ``accuracy`` with Wilson's interval (``low``, ``high``);
     ``difference`` to the arm ``random`` of the same seed in that share, paired by problem, with its
-    interval (``difference_low``, ``difference_high``) and ``num_differ``, the problems that one of
-    the two alone solves; ``truncated`` answers and ``answer_tokens`` on average; ``num_examples``,
+    interval (``difference_low``, ``difference_high``) and ``num_differ``, the problems that only
+    one of the two solves; ``truncated`` answers and ``answer_tokens`` on average; ``num_examples``,
     ``num_tokens`` of all chosen responses, ``trained_tokens`` in the loss over all epochs; ``loss``
-    in the last epoch and ``first_loss`` in the first (nats per token); mean scores and number of
+    in the last epoch and ``first_loss`` in the first (nats per token); mean scores; number of
     responses by each teacher.
 
     ``answers``: a row per arm, seed and problem; ``log``: one per arm, seed and optimizer step.
@@ -43,7 +43,7 @@ class TraceArms:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def brief(self) -> str:
-        """What to read first, as text."""
+        """The summary to read first, as text."""
         columns = [*_ARM, "solved", "n", "low", "high", "difference", "loss"]
         return self.arms.reindex(columns=columns).round(3).to_string(index=False)
 
@@ -67,7 +67,7 @@ def collect(grid: Grid, done: Mapping[Arm, Run]) -> TraceArms:
 
 
 def graded_answers(grid: Grid, done: Mapping[Arm, Run]) -> pd.DataFrame:
-    """Every arm's answers, graded as the traces themselves are; those that are cut off are wrong.
+    """Every arm's answers, graded like the traces themselves; cut-off answers are wrong.
 
     A row per arm, seed and problem: ``correct``, ``truncated``, ``num_tokens``; no text.
     """
@@ -79,7 +79,7 @@ def graded_answers(grid: Grid, done: Mapping[Arm, Run]) -> pd.DataFrame:
         whole = frame[~frame["truncated"]]
         pairs = zip(whole["prompt_id"], whole["text"], strict=True)
         told = [("gsm8k", gold[name], text) for name, text in pairs]
-        # Kept, for this is done again after each arm.
+        # Kept, because this is repeated after each arm.
         grades = grade_texts(told, cache_dir() / "traces" / "arm_grades.jsonl")
         right = whole.index[[grade is True for grade in grades]]
         frames.append(frame.assign(correct=frame.index.isin(right))[names])

@@ -1,10 +1,10 @@
 """Students fine-tuned on long traces by the paper's own kind of teachers (Table 3): one GPU run.
 
 ``python -m lalp.paper.traces.arms`` (`make traces-arms`) scores the traces of the main teachers
-under a student, trains one copy of it for each rule and each teacher, has all of them solve
+under a student. It trains one copy of it for each rule and each teacher, has all of them solve
 held-out problems of the same pool, and writes ``figures/traces_arms/``. It fits into 12 minutes on
-one large card (`arms.yaml` holds the plan), needs no network where weights and traces are at hand,
-writes its results after each arm, and goes on where it was stopped.
+one large card (`arms.yaml` holds the plan) and needs no network if weights and traces are there. It
+writes its results after each arm, and continues where it was stopped.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from lalp.training.job import training_dtype
 
 SCALES = read_data("paper/traces/arms.yaml")
 DATA_SET = DATA_SETS[0]
-# Of a card's memory, for all workers together; the rest is for what CUDA itself keeps in each.
+# Share of a card's memory for all workers together; CUDA itself needs the rest in each worker.
 _CARD_SHARE = 0.95
 _PACKAGES = ("torch", "transformers", "trl", "accelerate", "math-verify")
 
@@ -52,7 +52,7 @@ _PACKAGES = ("torch", "transformers", "trl", "accelerate", "math-verify")
 
 
 def arms_profile(scale: str, student: str | None = None) -> Profile:
-    """The profile of the run, ``full`` or ``small``; with another student, if one is named."""
+    """The profile of the run, ``full`` or ``small``, with another student if one is named."""
     profile = replace(traces_profile(), **SCALES[scale]["profile"])
     return replace(profile, student=student or profile.student)
 
@@ -60,8 +60,8 @@ def arms_profile(scale: str, student: str | None = None) -> Profile:
 def draw_problems(profile: Profile, pool: Pool, trace_tokens: int) -> tuple[list[str], list[str]]:
     """Problems of GSM8K to train on, and others to solve, each drawn by seed.
 
-    Trained on are problems that all main teachers solved by traces of at most ``trace_tokens``
-    student tokens. Held out are any others, so they include those with longer traces.
+    Students train on problems that all main teachers solved with traces of at most ``trace_tokens``
+    student tokens. Any others are held out, including those with longer traces.
 
     Raises:
         InputError: If there are too few.
@@ -97,7 +97,7 @@ def plan_traces_grid(profile: Profile, pool: Pool, scale: str) -> Grid:
     scores = score(candidates, profile.student, [profile.main_window], splitter=profile.splitter)
     recipe = replace(
         profile_recipe(profile),
-        # A step's traces come by length, so each half is padded to its own longest.
+        # The traces of a step are sorted by length, so each half is padded to its own longest.
         batch_size=profile.sft_batch // 2,
         gradient_accumulation=2,
         gradient_checkpointing=True,
@@ -118,7 +118,7 @@ def plan_traces_grid(profile: Profile, pool: Pool, scale: str) -> Grid:
 def ordered_runs(grid: Grid) -> dict[Arm, Run]:
     """The runs of all arms: for each seed the rules, then the teachers; the untrained one between.
 
-    An arm that chose the same as another of the same seed has the same run.
+    Arms of one seed with the same choice share a run.
     """
     runs = plan_runs(grid)
     number = sum(arm.group == RULES and arm.seed == 0 for arm in runs)
@@ -131,7 +131,7 @@ def ordered_runs(grid: Grid) -> dict[Arm, Run]:
 
 @dataclass
 class Clock:
-    """How the minutes of a run are spent, stage by stage."""
+    """The minutes of a run, stage by stage."""
 
     budget: float  # minutes
     planned: dict[str, float]  # minutes of each stage
@@ -145,7 +145,7 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage, and tell its minutes."""
+        """Time a stage and report its minutes."""
         begin = self.minutes
         try:
             yield
@@ -159,7 +159,7 @@ class Clock:
 def run_arms(grid: Grid, clock: Clock, after: Any) -> list[str]:
     """Train and evaluate what is missing, several students at once, within the clock's budget.
 
-    ``after`` is called after each arm. Returns the names of the arms for which no time was left.
+    ``after`` is called after each arm. Returns the names of the arms that had no time left.
     """
     runs = ordered_runs(grid)
     missing = {run.folder: run for run in runs.values() if not run.answers.is_file()}
@@ -169,9 +169,9 @@ def run_arms(grid: Grid, clock: Clock, after: Any) -> list[str]:
 
 
 def finish_run(run: Run, deadline: float) -> None:
-    """Train one student and have it answer; its weights are deleted then.
+    """Train one student and have it answer; then delete its weights.
 
-    Nothing is begun if an arm as long as the longest so far would end after the ``deadline``, in
+    It does not start if an arm as long as the longest so far would end after the ``deadline``, in
     seconds of the monotonic clock.
     """
     share_card(run.setup.workers)
@@ -181,7 +181,7 @@ def finish_run(run: Run, deadline: float) -> None:
         return
     if run.examples and not (run.model / WEIGHTS).is_file():
         train_run(run)
-        gc.collect()  # the trainer, which refers to itself, holds weights and AdamW's moments
+        gc.collect()  # the trainer refers to itself and holds weights and AdamW's moments
         torch.use_deterministic_algorithms(False)  # training asks for them, and they are slower
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -191,11 +191,11 @@ def finish_run(run: Run, deadline: float) -> None:
 
 
 def share_card(workers: int) -> None:
-    """Prepare this process to be one of some workers that share a card.
+    """Prepare this process to be one of several workers that share a card.
 
-    It takes no more than its share of memory: what torch keeps of freed tensors no other process
-    could use. Attention is not left to cuDNN, which torch prefers on large cards: it builds a
-    kernel for every new length, and so for every token of a batch of answers.
+    It takes no more than its share of memory, because no other process can use the freed memory
+    that torch keeps. It does not use cuDNN's attention, which torch prefers on large cards: cuDNN
+    builds a kernel for every new length, and so for every token of a batch of answers.
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
     if torch.cuda.is_available():

@@ -1,7 +1,7 @@
-"""Scores of the same tokens, some left out: cut to equal length, and without a thought's marks.
+"""Scores of some of the same tokens: cut to equal length, and without a thought's marks.
 
-No token depends on what follows it, so a response that is cut has the tokens' scores of the whole
-one. `rules.yaml` says what these controls decide.
+No token depends on what follows it, so the tokens of a cut response have the same scores as in the
+whole one. `rules.yaml` says what these controls decide.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _IDS = ("prompt_id", "response_id", "teacher", "correct")
 def cut_scores(scores: pd.DataFrame, teachers: Sequence[str] = MAIN_TEACHERS) -> pd.DataFrame:
     """Scores of every problem's responses cut to the length of the shortest of them.
 
-    A response ends behind the last step that ends within as many tokens as the shortest has.
-    Problems without a response of each teacher, or of which a response has no step left, are left
-    out. ``scores`` hold tokens; the columns are ids, scores (nats), ``num_tokens``, ``num_steps``.
+    A response is cut after its last step that ends within the length of the shortest one. A problem
+    is left out if a teacher has no response, or if a response has no step left. ``scores`` hold
+    tokens; columns are ids, scores (nats), ``num_tokens``, ``num_steps``.
     """
     rows = []
     own = scores[scores["teacher"].isin(teachers)]
@@ -42,7 +42,7 @@ def cut_scores(scores: pd.DataFrame, teachers: Sequence[str] = MAIN_TEACHERS) ->
 def unmarked_scores(scores: pd.DataFrame, texts: Mapping[str, str]) -> pd.DataFrame:
     """Scores without the tokens that hold a character of ``<think>`` or ``</think>``.
 
-    ``texts`` are by response id; ``scores`` and the columns are as for `cut_scores`.
+    ``texts`` are keyed by response id; ``scores`` and the columns are as in `cut_scores`.
     """
     rows = []
     for row in _rows(scores):
@@ -72,9 +72,9 @@ def _rows(scores: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _score_tokens(row: Mapping[str, Any], is_kept: Bool[np.ndarray, " tokens"]) -> dict[str, Any]:
-    """GALP and LALP (Eq. 1 and 3) over some of a response's tokens; NaN if none is left."""
+    """GALP and LALP (Eq. 1 and 3) over some of a response's tokens; NaN if there are none."""
     steps = np.asarray(row["token_steps"], dtype=int)[is_kept]
-    # Steps come one after another, so a change of number is a border.
+    # Steps come in order, so a change of number is a border.
     borders = np.flatnonzero(np.diff(steps)) + 1
     found = {name: row[name] for name in _IDS if name in row}
     found |= {"num_tokens": len(steps), "num_steps": len(borders) + 1 if len(steps) else 0}

@@ -1,7 +1,7 @@
 """Coverage of long traces by other long traces (paper, Sec. 5, Fig. 2, 7 and 8), as in notebook 01.
 
-Each data set is dealt into five folds; then each is held out whole, and seeks its neighbours in the
-other one, as the paper's further test sets do.
+Each data set is split into five folds. Then each is held out as a whole, and its neighbours are
+found in the other one, as for the paper's further test sets.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from lalp.pools.pool import Pool
 
 
 def coverage_tables(profile: Profile, pool: Pool, num_folds: int = 5) -> dict[str, pd.DataFrame]:
-    """Levels of text against each other, by ``data``, and what the embedder cuts.
+    """Levels of text against each other, by ``data``, and the text that the embedder cuts.
 
     ``coverage`` is a `contrast_table`: ``gsm8k`` and ``math`` by folds, then each with its
-    neighbours in the other. ``coverage_cut`` is a `truncation_table` of each data set. The main
-    teachers' responses alone count.
+    neighbours in the other. ``coverage_cut`` is a `truncation_table` of each data set. Only the
+    main teachers' responses count.
     """
     kept = tuple(r for r in pool.responses if r.teacher in MAIN_TEACHERS)
     chosen, seed = Pool(pool.prompts, kept), PLAN["seed"]

@@ -19,7 +19,7 @@ FACTS: dict[str, Any] = read_data("paper/traces/traces.yaml")
 
 _SOURCE = f"{FACTS['repository']} at commit {FACTS['commit']}"
 _URL = f"https://raw.githubusercontent.com/{FACTS['repository']}/{FACTS['commit']}/"
-_SECONDS = 60  # without a byte, after which a server counts as silent
+_SECONDS = 60  # seconds without a byte after which a server counts as silent
 
 Records = list[dict[str, Any]]
 
@@ -27,11 +27,11 @@ Records = list[dict[str, Any]]
 def read_files(folder: str | Path | None = None) -> dict[str, Records]:
     """The records of every file of the pool, by the file's path in the repository.
 
-    Files are read from ``folder``, or the one that the environment variable TRACES names; without
-    both they are fetched once and kept in the cache folder. Their SHA-256 is checked either way.
+    Files are read from ``folder``, or the folder in the environment variable TRACES; without both
+    they are fetched once and kept in the cache folder. Their SHA-256 is checked either way.
 
     Raises:
-        InputError: If a file is missing, is another one, or cannot be fetched.
+        InputError: If a file is missing, is not the expected one, or cannot be fetched.
 
     Example:
         >>> files = read_files()  # doctest: +SKIP
@@ -62,8 +62,8 @@ def read_file(path: Path, digest: str) -> Records:
 
 
 def _fetch(name: str, digest: str) -> Path:
-    """A file in the cache folder; it is fetched if it is not there whole."""
-    pooch.get_logger().setLevel(logging.WARNING)  # it announces every file
+    """A file in the cache folder; it is fetched if it is missing or incomplete."""
+    pooch.get_logger().setLevel(logging.WARNING)  # it logs every file
     folder, advice = cache_dir() / "traces", "go online, or set TRACES to a folder with the files"
     try:
         path = pooch.retrieve(

@@ -1,8 +1,8 @@
-"""Whether a trace's final answer is right, and how often each teacher's is.
+"""Whether a trace's final answer is right, and how often each teacher is right.
 
-Only what follows the thought is read. For MATH it is the last box, or what `extract_answer` of
-`lalp.grading` takes for an answer, or the only number behind a heading "Final Answer". GSM8K's
-answers are numbers: the number in the last box, or else the last number near the end of the text.
+Only the text after the thought is read. For MATH it is the last box, or what `extract_answer` of
+`lalp.grading` finds, or the only number behind a heading "Final Answer". GSM8K's answers are
+numbers: the number in the last box, or else the last number near the end of the text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lalp.stats import wilson_interval
 
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?")
 _HEADING = re.compile(r"(?i)\*\*final answer:?\*\*:?")
-# What stands in numbers and changes nothing: 1{,}000, 1\,000, \$5, 5 \%.
+# Marks in numbers that change nothing: 1{,}000, 1\,000, \$5, 5 \%.
 _SPACED = re.compile(r"\{,\}|\\[,!]\s*|(?<=\d),\s(?=\d{3}\b)")
 
 
@@ -65,7 +65,7 @@ def _numbers(text: str) -> list[str]:
 def grade_texts(
     answers: Sequence[tuple[str, str, str]], cache: Path | None = None
 ) -> list[bool | None]:
-    """Grade responses; None where a text states no readable answer or the comparison failed.
+    """Grade responses; None if a text states no readable answer or the comparison failed.
 
     Args:
         answers: Data set, reference answer and response of each.
@@ -81,9 +81,9 @@ def grade_texts(
 
 
 def accuracy_table(pool: Pool) -> pd.DataFrame:
-    """How often each teacher is right on each data set, and what its responses are like.
+    """How often each teacher is right on each data set, and properties of its responses.
 
-    A row per data set and teacher: ``responses``; ``correct``, ``wrong`` and ``ungraded`` of them;
+    A row per data set and teacher: ``responses``; of these ``correct``, ``wrong`` and ``ungraded``;
     ``accuracy`` of all with its 95 % Wilson interval (``low``, ``high``); ``with thought``; ``with
     CJK`` (Chinese, Japanese or Korean characters); ``characters`` on average.
     """

@@ -1,8 +1,8 @@
-"""Put each teacher's responses to the right problems, and refuse a join that is wrong.
+"""Join each teacher's responses to the right problems, and refuse a wrong join.
 
 GSM8K is joined by question, because the order of rows differs between files. In MATH most files
-have no question: they are joined by row, and three things must agree: the number of rows, the
-reference answers row by row, and, in nearly all rows, what problem and response talk about.
+have no question, so they are joined by row. Then three things must agree: the number of rows, the
+reference answers row by row, and the topics of problem and response in nearly all rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WORD = re.compile(r"[a-z]{3,}|\d+")
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem of one of the data sets, with its reference answer as that writes it."""
+    """A problem of one of the data sets, with its reference answer as written there."""
 
     prompt_id: str
     data_set: str
@@ -30,7 +30,7 @@ class Problem:
 
 
 def gsm8k_problems(records: Records) -> list[Problem]:
-    """Problems of GSM8K in the order of their file; the answer is what stands behind ``####``."""
+    """Problems of GSM8K in the order of their file; the answer is the text behind ``####``."""
     return [
         Problem(f"gsm8k/{row}", "gsm8k", record["question"], record["answer"].split("####")[-1])
         for row, record in enumerate(records)
@@ -40,7 +40,7 @@ def gsm8k_problems(records: Records) -> list[Problem]:
 def math_problems(answered: Records) -> list[Problem]:
     """Problems of MATH in the order of a file of responses that holds them: DeepSeek-R1's.
 
-    InputError if one stands there twice.
+    InputError if a problem occurs there twice.
     """
     problems = [
         Problem(
@@ -59,13 +59,13 @@ def math_problems(answered: Records) -> list[Problem]:
 def join_responses(
     problems: Sequence[Problem], records: Records, field: str, where: str
 ) -> list[str | None]:
-    """One teacher's responses in the problems' order; None where it gave none.
+    """One teacher's responses in the problems' order; None if it gave none.
 
     Args:
         problems: All of one data set.
         records: Those of the teacher's file for this data set.
-        field: Which field holds the response.
-        where: What the file is called in messages.
+        field: The field that holds the response.
+        where: The file's name in messages.
 
     Raises:
         InputError: If the records are not answers to these problems, each once.
@@ -107,7 +107,7 @@ def _reference(problem: Problem, answer: str) -> str:
 
 
 def _check_topics(problems: Sequence[Problem], texts: Sequence[str | None], where: str) -> None:
-    """Refuse responses that talk of other problems than those they stand beside."""
+    """Refuse responses that are about problems other than their own."""
     own = topic_shares([problem.question for problem in problems], [text or "" for text in texts])
     if own < FACTS["least_alike"]:
         found = f"only {own:.0%} of the responses talk of the problem that they stand beside"
@@ -117,7 +117,7 @@ def _check_topics(problems: Sequence[Problem], texts: Sequence[str | None], wher
 def topic_shares(questions: Sequence[str], texts: Sequence[str]) -> float:
     """Share of texts that hold more of their own question's words than of any other question's.
 
-    A word weighs the more, the fewer questions hold it (the logarithm of their inverse share).
+    A word counts more if fewer questions hold it (the logarithm of their inverse share).
 
     Example:
         >>> topic_shares(["How many apples?", "How many pears?"], ["Pears: 3.", "Apples: 2."])

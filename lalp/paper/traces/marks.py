@@ -1,15 +1,15 @@
 r"""End-of-thought marks of different teachers become the pool's own.
 
 DeepSeek-R1, QwQ and the distilled model write ``</think>`` behind their thoughts. s1.1 begins with
-a line "think" and has a line "answer", with "Answer:" behind it. Left as they are, these marks
-tell who wrote a text, and the student scores them. So a thought and its answer are joined by
+a line "think" and has a line "answer", with "Answer:" behind it. Unchanged, these marks would tell
+who wrote a text, and the student would score them. So a thought and its answer are joined by
 `lalp.pools.turns.join_thought` for all.
 
-LIMO-32B and Qwen2.5-32B-Instruct write no mark at all. Where a thought of theirs would end is not
-known, and a guess would put a mark where they have none: their texts stay as they are. That they
-have no mark tells these two from the others, so the primary comparison leaves them out, and a
-comparison with them counts no mark's tokens. A response without a mark by a teacher that writes
-one is not finished, and is left out of the pool and counted there.
+LIMO-32B and Qwen2.5-32B-Instruct write no mark at all. The end of their thoughts is unknown, and a
+guess would add a mark that they do not have, so their texts stay as they are. The missing mark
+distinguishes these two from the others, so the primary comparison leaves them out, and a comparison
+with them counts no mark's tokens. If a teacher writes marks, its response without one is not
+finished: the pool leaves it out and counts it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from lalp.errors import InputError
 from lalp.pools.turns import join_thought
 
-# All that marks a thought or an answer in any of the files, or in a chat template.
+# All marks of a thought or an answer in any of the files, or in a chat template.
 _ANY_MARK = re.compile(
     r"</?think\w*>|\A\s*(?:think|Answer:)|^(?:think|answer)[^\S\n]*$|<[|｜][^|｜>]*[|｜]>"
     r"|(?<=</think>)\s*Answer:",
@@ -33,7 +33,7 @@ _CJK = re.compile(r"[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 
 @dataclass(frozen=True)
 class Marks:
-    """Regular expressions of what a teacher writes before a thought, and between it and the answer.
+    """Regular expressions for a teacher's text before a thought, and between it and the answer.
 
     Without ``end`` the teacher writes no marks.
     """
@@ -69,7 +69,7 @@ def unify_marks(text: str, marks: Marks) -> str | None:
 
 
 def find_marks(text: str) -> Counter[str]:
-    r"""Every mark of a thought or an answer in a text, and how often it stands there.
+    r"""Every mark of a thought or an answer in a text, and how often it occurs there.
 
     Example:
         >>> find_marks("<think>\nTwo more.\n</think>\n\nIt is 4.")

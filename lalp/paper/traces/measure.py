@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from lalp.paper.estimates import bootstrap
 from lalp.paper.profiles import Profile
-from lalp.paper.selection.measure import moved_interval
+from lalp.paper.selection.measure import changed_teachers, moved_interval
 from lalp.paper.selection.splitters import splitter_column
 from lalp.paper.traces.plan import CONTROLS, committed_scores
 from lalp.paper.traces.pool import DATA_SETS, MAIN_TEACHERS, SIMILAR_LENGTH
@@ -80,7 +80,7 @@ def compare_pairs(
 ) -> Turns:
     """Which pairs of teachers two scores resolve, and which of them turn.
 
-    ``second`` is a column of ``other``, where that is given: the same problems, scored otherwise.
+    ``second`` is a column of ``other`` if that is given: the same problems, scored differently.
 
     Example:
         >>> from lalp.selection.table import example_scores
@@ -89,7 +89,7 @@ def compare_pairs(
     """
     tables = (scores, scores if other is None else other)
     found = [
-        # Its intervals are not read, so that they need no resamples.
+        # Its intervals are not used, so they need no resamples.
         teacher_differences(table, column, num_resamples=1)
         for table, column in zip(tables, (first, second), strict=True)
     ]
@@ -138,7 +138,7 @@ def problem_means(scores: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def around_problems(scores: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The scores less the mean of their problem's teachers: what makes a problem hard is gone."""
+    """The scores minus the mean of their problem's teachers: this removes its difficulty."""
     centered = scores.copy()
     for column in columns:
         centered[column] -= scores["prompt_id"].map(problem_means(scores, column).mean(axis=1))
@@ -159,11 +159,11 @@ def level_interval(scores: pd.DataFrame, column: str, num_resamples: int, seed: 
 def spacing_distances(
     sweep: pd.DataFrame, columns: Sequence[str], **resampling: int
 ) -> tuple[list[Estimate], Estimate]:
-    """Claim `growing`: how far each score spaces the teachers from GALP's way, in nats.
+    """Claim `growing`: how far each score's spacing of the teachers is from GALP's, in nats.
 
     The distance is the root mean square over teachers of the mean over problems of score minus
-    GALP, less its mean over the problem's teachers. Returned are the distances, and the first one
-    minus the one before the last, whose window is 75 %.
+    GALP, less its mean over the problem's teachers. Returns the distances, and the first one minus
+    the one before the last (window 75 %).
     """
     shifts = [_centered(sweep, column) - _centered(sweep, GALP) for column in columns]
     size = shifts[0].shape[1]
@@ -185,7 +185,7 @@ def _centered(scores: pd.DataFrame, column: str) -> Float[np.ndarray, "problems 
 
 
 def first_is_resolved(scores: pd.DataFrame, column: str) -> bool:
-    """Whether the first teacher is resolved from each other one, in the family of all pairs."""
+    """Whether the first teacher is resolved from every other one, in the family of all pairs."""
     pairs = teacher_differences(scores, column, num_resamples=1)
     return bool(pairs.loc[pairs["higher"] == pairs["higher"].iloc[0], "resolved"].all())
 
@@ -213,7 +213,7 @@ def student_table(
 
 
 def closest_pair(scores: pd.DataFrame, column: str) -> str:
-    """How many problems would resolve the pair of teachers that is hardest to tell apart."""
+    """Number of problems that would resolve the pair of teachers that is hardest to tell apart."""
     grid = problem_means(scores, column)
     gaps = {(a, b): (grid[a] - grid[b]).to_numpy() for a, b in combinations(grid, 2)}
     a, b = min(gaps, key=lambda pair: abs(gaps[pair].mean()) / gaps[pair].std(ddof=1))
@@ -233,14 +233,18 @@ def quarter_of(num_problems: int) -> int:
 def moved_table(
     frames: Mapping[str, pd.DataFrame], column: str, num_resamples: int, seed: int
 ) -> pd.DataFrame:
-    """Claim `other`: `moved_interval` of each frame, with ``p_holm`` and ``verdict``."""
+    """Claim `other`: `moved_interval` of each frame, with ``p_holm`` and ``verdict``.
+
+    ``changed`` is `changed_teachers`, which enters no verdict: the paper prints shares alone.
+    """
     window = column.partition("@")[2]
-    found = {}
+    rows = []
     for name, scores in frames.items():
         galp, lalp = select(scores, "galp"), select(scores, "lalp", window)
-        found[name] = moved_interval(galp, lalp, num_resamples, seed)
-    rows = [(n, one.number.num_units, one.number, one.chance) for n, one in found.items()]
-    table = pd.DataFrame(rows, columns=["data", "num_problems", "moved", "p"])
+        shift = moved_interval(galp, lalp, num_resamples, seed)
+        changed = changed_teachers(galp, lalp)
+        rows.append((name, changed.num_units, shift.number, changed, shift.chance))
+    table = pd.DataFrame(rows, columns=["data", "num_problems", "moved", "changed", "p"])
     table["p_holm"] = holm(table["p"].to_numpy())
     table["verdict"] = [
         _said(holds=row.p_holm < 0.05, fails=row.p_holm >= 0.05 and row.moved.high < 10)
@@ -250,7 +254,7 @@ def moved_table(
 
 
 def with_main_window(resplit: pd.DataFrame, profile: Profile) -> pd.DataFrame:
-    """Scores under other steps with those under the main window beside them, where there are any.
+    """Scores under other steps, beside those under the main window, if there are any.
 
     The columns are those of `lalp.paper.selection.splitters.splitter_scores`.
     """
@@ -276,7 +280,7 @@ def splitter_turns(frame: pd.DataFrame, names: Sequence[str], window: str) -> di
     """
     first, *others = (splitter_column(name, window) for name in names)
     kept = frame.dropna(subset=[first, *others])
-    # A ranking knows score columns by their names: each stands in the place of GALP's.
+    # A ranking knows score columns by name, so each takes the place of GALP's.
     renamed = {name: kept.assign(galp=kept[name]) for name in (first, *others)}
     return {
         splitter: compare_pairs(renamed[first], GALP, GALP, renamed[name])
@@ -313,14 +317,17 @@ def of_claim(by_data: Mapping[str, str]) -> str:
 
 
 def with_controls(verdict: str, controls: Mapping[str, str]) -> tuple[str, str]:
-    """A claim's verdict after the length controls, and what its text has to say of them.
+    """A claim's verdict after the length controls, and the text on them.
 
     Example:
         >>> with_controls("holds", {"similar length": "not resolved", "cut": "holds"})
         ('holds', 'not shown beyond length (similar length)')
+        >>> with_controls("does not hold", {"similar length": "not resolved"})
+        ('does not hold', 'under similar length: not resolved')
     """
     if verdict != "holds":
-        return verdict, ""
+        other = [f"under {name}: {said}" for name, said in controls.items() if said != verdict]
+        return verdict, "; ".join(other)
     ruling = {name: controls[name] for name in ("similar length", "cut") if name in controls}
     against = [name for name, said in ruling.items() if said == "does not hold"]
     if against:

@@ -1,9 +1,9 @@
 """Which problems of the pool of long traces are scored, and their scores.
 
 A problem is drawn among those that all four main teachers solved and whose four traces fit the
-student's positions, prompt included. Leaving out what does not fit selects short traces:
-`problem_table` holds every length, so that it can be seen how much. Of the two other teachers
-those responses to the same problems are scored that are correct and fit.
+student's positions with the prompt. This limit favours short traces; `problem_table` holds every
+length, which shows how much. Responses of the two other teachers to the same problems are scored if
+they are correct and fit.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def count_tokens(profile: Profile, pool: Pool, responses: Sequence[Response]) ->
     asked = {name: render_prompt(tokenizer, prompt) for name, prompt in pool.prompts.items()}
     texts = [asked[r.prompt_id] + join_as_student(tokenizer, r.text) for r in responses]
     alone = {r.prompt_id: asked[r.prompt_id] for r in responses}
-    # Not verbose: that a text exceeds the student's positions is what is asked here.
+    # Not verbose: this code itself asks whether a text exceeds the student's positions.
     whole, prompts = (
         [len(ids) for ids in tokenizer(each, add_special_tokens=False, verbose=False)["input_ids"]]
         for each in (texts, list(alone.values()))
@@ -84,7 +84,7 @@ def draw_problems(profile: Profile, pool: Pool, data_set: str) -> list[str]:
     """The problems of a data set that are scored, in the order of the draw.
 
     The order is seeded and covers all problems that the main teachers solved; those with a trace
-    that does not fit are passed over. A smaller number gives the first of the same problems.
+    that does not fit are skipped. A smaller number gives the first of the same problems.
 
     Raises:
         InputError: If there are fewer than planned.
@@ -112,7 +112,7 @@ def _in_drawn_order(pool: Pool, data_set: str, size: int) -> Iterator[list[str]]
 def part_pool(profile: Profile, pool: Pool, part: str) -> Pool:
     """The problems and responses of one of `PARTS`, all correct and within the student's positions.
 
-    The sweep holds the main teachers alone. What is left out of a part is not counted here:
+    The sweep holds only the main teachers. This function does not count what a part leaves out;
     `problem_table` shows it.
     """
     data_set = part if part in DATA_SETS else DATA_SETS[0]
@@ -128,16 +128,16 @@ def part_pool(profile: Profile, pool: Pool, part: str) -> Pool:
 
 
 def token_scores(profile: Profile, pool: Pool, part: str) -> pd.DataFrame:
-    """Scores of a part's pool with every token's, from the store or computed anew."""
+    """Scores of a part's pool and of every token, from the store or computed."""
     windows = profile.sweep_windows if part == "sweep" else profile.windows
     how = {"splitter": profile.splitter, "with_tokens": part != "sweep"}
     return score(pool, profile.student, windows, **how)
 
 
 def traces_scores(profile: Profile, pool: Pool, part: str) -> pd.DataFrame:
-    """Scores of a part without tokens: the committed ones, or else computed.
+    """Scores of a part without tokens: the committed ones, or computed ones.
 
-    Main teachers and controls stand in one table: a comparison takes those that it needs.
+    One table holds main teachers and controls; a comparison takes those that it needs.
     """
 
     def compute(some: Pool) -> pd.DataFrame:
@@ -165,9 +165,9 @@ def control_scores(profile: Profile, pool: Pool, part: str, control: str) -> pd.
 
 
 def second_scores(profile: Profile, pool: Pool) -> pd.DataFrame:
-    """GALP and the main window under the second student, of the problems that the plan gives it.
+    """GALP and the main window under the second student, on the problems that the plan gives it.
 
-    They are the first of those that the first student scored, and all fit it as well.
+    They are the first of those that the first student scored, and all fit this student too.
     """
     first, wanted = traces_profile(), PLAN["second"]["problems"]
     drawn = [n for d in DATA_SETS for n in draw_problems(first, pool, d)[: wanted[d]]]
@@ -182,7 +182,7 @@ def second_scores(profile: Profile, pool: Pool) -> pd.DataFrame:
 
 
 def committed_scores(part: str) -> pd.DataFrame:
-    """A part's committed scores where the traces themselves are not at hand; nothing is checked.
+    """A part's committed scores if the traces themselves are missing; nothing is checked.
 
     ``part`` may be a control's: ``gsm8k_cut``.
 
@@ -193,7 +193,7 @@ def committed_scores(part: str) -> pd.DataFrame:
 
 
 def recheck_traces(profile: Profile, part: str, seed: int) -> str:
-    """Scores three committed responses of a part again, where the traces are at hand, and says so.
+    """Score three committed responses of a part again if the traces are there, and report it.
 
     InputError if a score is off by more than 1e-4 nats.
     """

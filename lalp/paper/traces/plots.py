@@ -29,7 +29,7 @@ DATA_LABELS = {"champ": "CHAMP", "gsm8k": "GSM8K", "math": "MATH", "pooled": "GS
 
 
 def plot_lengths(problems: pd.DataFrame, limit: int) -> Figure:
-    """Tokens of the main teachers' traces to problems that all solved; what is scored, and not.
+    """Tokens of the main teachers' traces to problems that all solved; scored and unscored ones.
 
     ``problems`` is `problem_table`, ``limit`` the student's positions.
     """
@@ -58,10 +58,10 @@ def plot_lengths(problems: pd.DataFrame, limit: int) -> Figure:
 
 
 def plot_orders(means: pd.DataFrame) -> Figure:
-    """Each teacher's mean under every score, around that of all teachers (paper, Table 2).
+    """Each teacher's mean under every score, relative to that of all teachers (paper, Table 2).
 
-    ``means`` has a row per ``data``, ``score`` and teacher, centered, in nats. Lines that cross are
-    teachers whose order turns. Hollow marks are the paper's, for the teachers that it shares.
+    ``means`` has a row per ``data``, ``score`` and teacher, centered, in nats. Crossing lines are
+    teachers whose order changes. Hollow marks are the paper's, for the shared teachers.
     """
     sets = list(dict.fromkeys(means["data"]))
     fig, axes = plt.subplots(1, len(sets), figsize=(FULL_WIDTH, 4.4), sharey=True, squeeze=False)
@@ -85,7 +85,7 @@ def plot_orders(means: pd.DataFrame) -> Figure:
 
 
 def _mark_paper(axis: Axes, scores: Sequence[str], colors: Mapping[str, tuple]) -> None:
-    """The paper's GALP and LALP of its 7B student, around the mean of its three teachers."""
+    """The paper's GALP and LALP of its 7B student, relative to the mean of its three teachers."""
     table = TABLES["2"].frame.loc[STUDENT_7B]
     for column, score in (("GALP", GALP), ("LALP", "lalp@4")):
         for teacher, value in (table[column] - table[column].mean()).items():
@@ -104,7 +104,7 @@ def _short(column: str) -> str:
 def plot_words(words: pd.DataFrame) -> Figure:
     """Words that thoughts begin with: their share of tokens, and how probable they are (Fig. 4).
 
-    ``words`` are of all teachers together, a row per word and score.
+    ``words`` covers all teachers together, with a row per word and score.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.8), sharey=True)
     places = np.arange(len(WORDS))
@@ -131,8 +131,8 @@ def plot_words(words: pd.DataFrame) -> Figure:
 def plot_gap_sizes(gaps: pd.DataFrame) -> Figure:
     """The gap in the last tenth of every response, against the response's length (Fig. 5).
 
-    ``gaps`` has a row per response: ``data``, ``num_tokens``, ``last`` (nats). The band is what the
-    paper reports for traces of 12,000 tokens.
+    ``gaps`` has a row per response: ``data``, ``num_tokens``, ``last`` (nats). The band is the
+    paper's result for traces of 12,000 tokens.
     """
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 3.8))
     for place, (data, own) in enumerate(gaps.groupby("data", sort=False)):

@@ -34,16 +34,16 @@ def load_traces(folder: str | Path | None = None) -> Pool:
     """The graded pool: problems in the order of their data sets, teachers in that of `TEACHERS`.
 
     A prompt is the problem's text alone. Thoughts are joined to their answers in the pool's form
-    (`lalp.paper.traces.marks` says what becomes of responses without a mark). ``correct`` is None
-    where no answer could be read; ``extra`` holds the ``data_set``. Responses with CJK text stay:
-    `accuracy_table` counts them. ``left_out`` counts what is no response, by reason.
+    (`lalp.paper.traces.marks` explains what happens to responses without a mark). ``correct`` is
+    None if no answer could be read; ``extra`` holds the ``data_set``. Responses with CJK text stay:
+    `accuracy_table` counts them. ``left_out`` counts records that are not responses, by reason.
 
     Args:
-        folder: Where the repository's files are; else the folder that TRACES names; else they are
-            fetched once, and kept in the cache folder.
+        folder: The folder with the repository's files. The default is the folder in TRACES; without
+            it they are fetched once and kept in the cache folder.
 
     Raises:
-        InputError: If a file is missing, is another one, or cannot be fetched.
+        InputError: If a file is missing, is not the expected one, or cannot be fetched.
 
     Example:
         >>> load_traces()  # doctest: +SKIP
@@ -93,7 +93,7 @@ def _path(data_set: str, teacher: str) -> str:
 def _responses(
     files: Mapping[str, Records], data_set: str, problems: Sequence[Problem]
 ) -> dict[str, list[str | None]]:
-    """Every teacher's texts as they stand in the files, in the problems' order."""
+    """Every teacher's texts as in the files, in the problems' order."""
     given = {}
     for teacher, facts in FACTS["teachers"].items():
         if data_set in facts["data_sets"]:
@@ -103,7 +103,7 @@ def _responses(
 
 
 def _draft(problem: Problem, teacher: str, text: str | None) -> Response | str:
-    """A response that is not graded yet, or why there is none."""
+    """A response that is not graded yet, or the reason why there is none."""
     facts, name = FACTS["teachers"][teacher], f"{problem.prompt_id}/{teacher}"
     if text is None or not text.strip():
         return "the response is missing"

@@ -1,7 +1,7 @@
-"""What takes every token of the long traces: tables that are computed while tokens are at hand.
+"""Measures of every token of the long traces: tables that are computed while tokens are there.
 
-A million tokens under six scores are too many to commit. So these tables are: for each data set and
-for both together, over the main teachers, the same measures as on CHAMP (notebooks 02, 03 and 10).
+A million tokens under six scores are too many to commit, so these tables are. They have the
+measures of CHAMP (notebooks 02, 03 and 10) over the main teachers, for each data set and for both.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Tables = dict[str, pd.DataFrame]
 
 
 def token_tables(profile: Profile, pool: Pool, scores: Mapping[str, pd.DataFrame]) -> Tables:
-    """Every table, by its name; ``scores`` hold tokens, a frame for each data set."""
+    """Every table, by its name; ``scores`` is a frame with tokens for each data set."""
     measures: Sequence[Callable[[Profile, Pool, pd.DataFrame], Tables]]
     measures = (position_tables, repetition_tables, category_tables)
     found: dict[str, list[pd.DataFrame]] = {}
@@ -56,9 +56,9 @@ def token_tables(profile: Profile, pool: Pool, scores: Mapping[str, pd.DataFrame
 def position_tables(profile: Profile, pool: Pool, scores: pd.DataFrame) -> Tables:
     """The gap and both log-probabilities against position.
 
-    ``tokens`` says which: ``all``; those whose window drops something (``dropped``); and among them
-    those of responses cut to equal length, or without a thought's marks. ``trends`` have a second
-    interval, with Bonferroni's correction for the four teachers (``level``).
+    ``tokens`` says which: ``all``; those whose window drops something (``dropped``); and, among
+    these, tokens of responses cut to equal length or without a thought's marks. ``trends`` have a
+    second interval, with Bonferroni's correction for the four teachers (``level``).
     """
     frame = tokens.token_frame(scores, pool, profile.main_window)
     dropped = frame[frame["dropped"]]
@@ -91,10 +91,10 @@ def position_tables(profile: Profile, pool: Pool, scores: pd.DataFrame) -> Table
 
 
 def cut_tokens(frame: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Tokens of responses cut to the length of their problem's shortest, behind a whole step.
+    """Tokens of responses cut after a whole step to the length of their problem's shortest.
 
-    ``position`` is relative to what is left. Problems of which a response has no step left are
-    left out, as in `lalp.paper.traces.controls.cut_scores`.
+    ``position`` is relative to the cut response. A problem is left out if a response has no step
+    left, as in `lalp.paper.traces.controls.cut_scores`.
     """
     most = scores.groupby("prompt_id")["num_tokens"].min()
     steps = scores.set_index("response_id")["token_steps"]
@@ -138,7 +138,7 @@ def repetition_tables(profile: Profile, pool: Pool, scores: pd.DataFrame) -> Tab
 
 
 def category_tables(profile: Profile, pool: Pool, scores: pd.DataFrame) -> Tables:
-    """Which kinds of token carry a score, what is improbable, and what the settings change."""
+    """Which kinds of token carry a score, which are improbable, and the effect of the settings."""
     texts = {response.response_id: response.text for response in pool.responses}
     columns = [GALP, *map(lalp_column, profile.windows)]
     local, how = lalp_column(profile.main_window), _resampling(profile)
@@ -163,7 +163,7 @@ def category_tables(profile: Profile, pool: Pool, scores: pd.DataFrame) -> Table
 def word_frame(
     scores: pd.DataFrame, texts: Mapping[str, str], columns: Sequence[str]
 ) -> pd.DataFrame:
-    """`token_rows` with the ``word`` of `WORDS` that each token is, or else none."""
+    """`token_rows` with each token's ``word`` in `WORDS`, if it is one."""
 
     def describe(row: Mapping[str, Any], spans: Int[np.ndarray, "tokens 2"]) -> dict[str, Any]:
         text = texts[row["response_id"]]
@@ -173,7 +173,7 @@ def word_frame(
 
 
 def spoken_word(text: str, start: int, end: int) -> str | None:
-    """The word of `WORDS` that a token is, whole and in any case; None for all other tokens.
+    """The word of `WORDS` that a whole token is, in any case; None for all other tokens.
 
     Example:
         >>> spoken_word("Wait, awaiting", 0, 4), spoken_word("Wait, awaiting", 6, 10)
@@ -188,8 +188,8 @@ def spoken_word(text: str, start: int, end: int) -> str | None:
 def word_shares(frame: pd.DataFrame, columns: Sequence[str], **resampling: int) -> pd.DataFrame:
     """Each word's share of tokens and of probability mass (percent), for each teacher and for all.
 
-    ``frame`` is a `word_frame`. ``ratio`` is its mean probability over that of
-    all tokens. A row per teacher, word and score.
+    ``frame`` is a `word_frame`. ``ratio`` is its mean probability over that of all tokens. There is
+    a row per teacher, word and score.
     """
     prompts, rows = sorted(set(frame["prompt_id"])), []
     names = [*WORDS, "any other"]
@@ -235,8 +235,8 @@ def response_tables(profile: Profile, pool: Pool, scores: pd.DataFrame) -> Table
 def response_gaps(scores: pd.DataFrame, windows: Sequence[str], main_window: str) -> pd.DataFrame:
     """Mean gap of a response's tokens under each window (Eq. 4), and in its last tenth, in nats.
 
-    Also the mean log-probability of its steps' first tokens, and of the others, under GALP and the
-    main window.
+    The row also has the mean log-probability of its steps' first tokens, and of the others, under
+    GALP and the main window.
     """
     ids, rows = ["prompt_id", "response_id", "teacher", "num_tokens", "num_steps"], []
     for row in _rows(scores):

@@ -2,8 +2,8 @@
 
 ``python -m lalp.paper.world --profile standard`` pre-trains students, trains and evaluates every
 arm of the study, and writes ``figures/world_standard/*.csv`` and ``provenance.json``. A killed run
-goes on where it stopped. `08_step_world` shows the results of ``standard`` and the map of ``long``,
-and runs one student of the small study ``cpu`` again.
+continues where it stopped. `08_step_world` shows the results of ``standard`` and the map of
+``long``, and runs one student of the small study ``cpu`` again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(
 ) -> None:
     """Run one study of step world and keep its results."""
     started = time.monotonic()
-    # Before the run: code that is changed meanwhile did not make it.
+    # Before the run: later changes of the code did not make it.
     made = {"commit": commit(), "code": {part: fingerprint(part) for part in _CODE}}
     values = load_study(profile)
     results = study.run_world(values)

@@ -1,10 +1,10 @@
-"""Step world: what its tables of students and arms say on the paper's claims.
+"""Step world: the evidence of its tables of students and arms on the paper's claims.
 
 The tables come from `lalp.paper.world.study.run_world`. A kind is one set of teachers (``pool``),
 family of problems and share of repetitive pre-training documents (``copying``). Within a kind, the
-units are the seeds: one student, its problems and all its arms. Results are by kind where nothing
-else is said, and have ``num_seeds`` and the ends ``low`` and ``high`` of Student's t interval over
-seeds (95 %). With two seeds that is about nine times as wide as the two lie apart, and says little.
+units are the seeds: one student, its problems and all its arms. Unless stated otherwise, results
+are by kind. They have ``num_seeds`` and the ends ``low`` and ``high`` of Student's t interval over
+seeds (95 %). With two seeds, that is about nine times their distance and says little.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from lalp.paper.world.study import WorldResults
 from lalp.scoring.columns import GALP, column_window
 from lalp.stats import holm, p_value, t_interval
 
-# Scores that lie closer than this order nothing (nats per token).
+# Scores closer than this do not order teachers (nats per token).
 TIE = 0.01
-# How a solution is split for each rule of LALP on the map.
+# The splitter of solutions for each rule of LALP on the map.
 SPLITS = {"lalp": "true steps", "lalp sentences": "sentences", "lalp paragraphs": "paragraphs"}
 ALL_TEACHERS = "all teachers"
-# Teachers who restate: of the study, and the second one of the map.
+# Teachers who restate: those of the study, and the second teacher of the map.
 RESTATING = (*(t.name for t in TEACHERS_BY_NAME.values() if t.restating), "fluent")
 PICKED = ["galp", "lalp"]
 _RESAMPLES, _SEED = 2000, 0
@@ -50,10 +50,10 @@ def over_seeds(
     column: str,
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> pd.DataFrame:
-    """Mean of a column over seeds, NaN left out, with its interval cut at ``bounds``.
+    """Mean of a column over seeds without NaN, with its interval cut at ``bounds``.
 
     ``table`` has one row per seed and combination of ``by``. Its columns ``by`` keep their types,
-    also where there are no rows.
+    even without rows.
     """
     rows = []
     for keys, values in table.groupby(list(by), sort=False)[column]:
@@ -66,7 +66,7 @@ def over_seeds(
 def corrected(differences: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """Differences over seeds with ``p_holm``, Holm's correction over each family of rows.
 
-    A family are all rows, or those with the same values ``by``.
+    A family is all rows, or the rows with the same values ``by``.
     """
     p_values = pd.Series(
         [p_value(one) for one in row_estimates(differences, "difference", "num_seeds")],
@@ -89,7 +89,7 @@ def accuracy_by_arm(arms: pd.DataFrame) -> pd.DataFrame:
 
 
 def _beside_accuracy(table: pd.DataFrame, by: Sequence[str], column: str) -> pd.DataFrame:
-    """Means over seeds of a column, its interval's ends named by it, and of the accuracy."""
+    """Means over seeds of a column, with interval ends named after it, and of the accuracy."""
     prefix = column.removeprefix("last_")
     ends = {"low": f"{prefix}_low", "high": f"{prefix}_high"}
     means = over_seeds(table, by, column).drop(columns="num_seeds").rename(columns=ends)
@@ -102,10 +102,10 @@ def _beside_accuracy(table: pd.DataFrame, by: Sequence[str], column: str) -> pd.
 def seed_differences(
     arms: pd.DataFrame, pairs: Iterable[tuple[str, str, str]], column: str = "accuracy"
 ) -> pd.DataFrame:
-    """One arm minus another of the same seed, a row for each pair and unit that has both.
+    """One arm minus another of the same seed; a row for each pair and unit that has both.
 
-    ``pairs`` are comparison, arm, and the arm to subtract: ``group``, ``arm`` and ``against`` of
-    the result, beside ``difference`` and the digits of both arms.
+    ``pairs`` are a comparison, an arm, and the arm to subtract. They become ``group``, ``arm`` and
+    ``against`` in the result, beside ``difference`` and the digits of both arms.
     """
     wanted = pd.DataFrame(pairs, columns=["group", "arm", "against"]).rename_axis("pair")
     table = with_accuracy(arms)
@@ -113,7 +113,7 @@ def seed_differences(
     both = table.merge(wanted.reset_index(), on=["group", "arm"])
     both = both.merge(other, on=[*UNIT, "group", "against"], suffixes=("", " of the other"))
     both["difference"] = both[column] - both[f"{column} of the other"]
-    # The order of the pairs is that of the tables in the notebook.
+    # The order of the pairs is the order of the notebook's tables.
     return both.sort_values("pair", kind="stable", ignore_index=True)
 
 
@@ -122,9 +122,9 @@ def arm_differences(
 ) -> pd.DataFrame:
     """`seed_differences` over seeds: ``group``, ``arm``, ``against``, ``difference``.
 
-    Also ``num_above``, the seeds with a difference above 0, and for accuracy ``problems_low`` and
-    ``problems_high``: a bootstrap over the problems of these seeds, which says how sure the
-    difference is for these very students.
+    It also has ``num_above``, the seeds with a difference above 0, and for accuracy
+    ``problems_low`` and ``problems_high``: a bootstrap over the problems of these seeds. That says
+    how sure the difference is for these particular students.
     """
     by = [*KIND, "group", "arm", "against"]
     units = seed_differences(arms, pairs, column)
@@ -138,7 +138,7 @@ def arm_differences(
 
 
 def _problem_interval(both: pd.DataFrame) -> tuple[float, float]:
-    """Percentile bootstrap of the mean over seeds; problems are drawn again within each seed."""
+    """Percentile bootstrap of the mean over seeds; problems are resampled within each seed."""
     rng = np.random.default_rng(_SEED)
     draws = np.zeros(_RESAMPLES)
     digits = both[["solved", "solved of the other"]]
@@ -155,9 +155,9 @@ def _problem_interval(both: pd.DataFrame) -> tuple[float, float]:
 
 
 def rule_differences(arms: pd.DataFrame) -> pd.DataFrame:
-    """`arm_differences` of each rule to random, its control of the same teacher mix, and GALP.
+    """`arm_differences` of each rule to random, to its control of the same mix, and to GALP.
 
-    Each of the three is a family of its own for ``p_holm``.
+    Each of the three is its own family for ``p_holm``.
     """
     names = arms.loc[arms["group"] == RULES, "arm"].unique()
     rules = [name for name in names if not name.startswith(CONTROL)]
@@ -171,9 +171,9 @@ def rule_differences(arms: pd.DataFrame) -> pd.DataFrame:
 
 
 def teacher_picks(arms: pd.DataFrame) -> pd.DataFrame:
-    """What share of the selections of GALP and LALP is by each ``teacher``, over seeds.
+    """Share of each ``teacher`` in the selections of GALP and LALP, over seeds.
 
-    Beside ``galp`` and ``lalp`` the ``accuracy`` of the student trained on that teacher alone.
+    Beside ``galp`` and ``lalp``: the ``accuracy`` of the student trained on that teacher alone.
     """
     taught = with_accuracy(arms[arms["group"] == TEACHERS])
     alone = taught.groupby("arm", sort=False)["accuracy"].mean()
@@ -215,11 +215,11 @@ def kendall_tau(
     accuracies: Float[np.ndarray, "teachers"],
     tie: float = TIE,
 ) -> float:
-    """Kendall's tau-b, where scores that differ by less than ``tie`` nats count as equal.
+    """Kendall's tau-b; scores that differ by less than ``tie`` nats count as equal.
 
-    NaN where either side orders nothing.
+    NaN if either side orders nothing.
     """
-    # Not scipy's: closeness within `tie` is not transitive, so no ranks could say it.
+    # Not scipy's: closeness within `tie` is not transitive, so ranks cannot express it.
     first, second = np.triu_indices(len(scores), 1)
     gaps = np.subtract(scores[first], scores[second])
     one = np.where(np.abs(gaps) < tie, 0, np.sign(gaps))
@@ -235,11 +235,11 @@ def _teacher_table(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
 
 
 def teacher_ranking(arms: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
-    """How far every score orders a student's teachers as their students' accuracy does (Table 2).
+    """Agreement of every score's order of teachers with their students' accuracy (Table 2).
 
     By unit, ``split`` and ``score``: ``tau`` (`kendall_tau`), and ``right``, whether the teacher
-    ranked first gives the most accurate student, a share where several are tied. Both are NaN where
-    all students are equally accurate.
+    ranked first gives the most accurate student (a share if several are tied). Both are NaN if all
+    students are equally accurate.
     """
     rows, by = [], [*UNIT, "split", "score"]
     table = _teacher_table(arms, means)
@@ -306,12 +306,12 @@ GAP_MEASURES = ("rise", "rise_before_end", "late_slope_before_end")
 
 
 def gap_rises(gaps: pd.DataFrame) -> pd.DataFrame:
-    """How much the gap grows, by unit and ``teacher``, in nats per token.
+    """Growth of the gap, by unit and ``teacher``, in nats per token.
 
-    ``rise`` is the last tenth minus the first, ``rise_before_end`` the ninth minus the first, since
-    the last one holds the answer's sentence. Near the start the window holds everything there is,
-    and the gap is 0 by construction. ``late_slope_before_end`` tells a trend from this: least
-    squares over the sixth to ninth tenth, per response.
+    ``rise`` is the last tenth minus the first. ``rise_before_end`` is the ninth minus the first,
+    because the last one holds the answer's sentence. Near the start, the window holds all earlier
+    text, so the gap is 0 by construction. ``late_slope_before_end`` separates a trend from this:
+    least squares over the sixth to ninth tenth, per response.
     """
     rows, by = [], [*UNIT, "teacher"]
     for keys, frame in gaps.groupby(by, sort=False):
@@ -331,7 +331,7 @@ def gap_trends(gaps: pd.DataFrame) -> pd.DataFrame:
 
 
 def restating_differences(gaps: pd.DataFrame, measure: str = "rise") -> pd.DataFrame:
-    """Rise of the gap of teachers who restate minus others': ``difference`` over seeds."""
+    """Rise of the gap for teachers who restate minus the others': ``difference`` over seeds."""
     rises = gap_rises(gaps)
     does = rises["teacher"].isin(RESTATING)
     one, other = (rises[rows].groupby(UNIT)[measure].mean() for rows in (does, ~does))
@@ -356,10 +356,10 @@ def loss_differences(arms: pd.DataFrame) -> pd.DataFrame:
 
 
 def loss_agreement(arms: pd.DataFrame) -> pd.DataFrame:
-    """Whether a low training loss goes with an accurate student, over the rules' arms, by unit.
+    """Whether low training loss goes with an accurate student, over the rules' arms, by unit.
 
     ``spearman`` is of loss and accuracy (-1: the lower the loss, the better); ``lowest_loss`` and
-    ``most_accurate`` are arms, and may be the ``same``.
+    ``most_accurate`` are arms; ``same`` says if they are one arm.
     """
     rows = []
     table = with_accuracy(arms[arms["group"] == RULES])
@@ -379,11 +379,11 @@ COPYING_EFFECTS = ["accuracy", "share"]
 
 
 def copying_table(arms: pd.DataFrame, students: pd.DataFrame) -> pd.DataFrame:
-    """How well a student copies, and how far GALP's selection differs from LALP's, by student.
+    """A student's skill at copying, and the difference of GALP's selection from LALP's, by student.
 
     ``copying_near`` and ``copying_far`` are mean probabilities of restated values before
     fine-tuning; ``accuracy`` and ``share`` (of the restating teachers' responses) are GALP minus
-    LALP. Pools are averaged, without the map's cells of no scaffolding, where nobody restates.
+    LALP. Pools are averaged, without the map's cells of no scaffolding: nobody restates there.
     """
     shares = [name for name in (f"share of {t}" for t in RESTATING) if name in arms]
     table = _with_cell(with_accuracy(arms[arms["group"] == RULES])).query("scaffolding != 0")
@@ -429,7 +429,7 @@ def _with_cell(table: pd.DataFrame) -> pd.DataFrame:
 def map_differences(arms: pd.DataFrame) -> pd.DataFrame:
     """`arm_differences` of LALP to GALP in every cell of the map, by ``split``.
 
-    ``p_holm`` holds for all cells of one split together.
+    ``p_holm`` covers all cells of one split together.
     """
     table = _with_cell(arm_differences(arms, [(RULES, rule, "galp") for rule in SPLITS]))
     table = corrected(table, ["split"])
@@ -439,7 +439,7 @@ def map_differences(arms: pd.DataFrame) -> pd.DataFrame:
 
 
 def map_counts(table: pd.DataFrame) -> pd.DataFrame:
-    """Cells of `map_differences` where LALP is above GALP, below, or the interval covers 0."""
+    """Cells of `map_differences` with LALP above GALP, below it, or an interval that covers 0."""
     above, below = table["low"] > 0, table["high"] < 0
     outcomes = {"above": above, "below": below, "not resolved": ~(above | below)}
     counted = table[["family", "copying", "split"]].assign(**outcomes)
@@ -449,7 +449,7 @@ def map_counts(table: pd.DataFrame) -> pd.DataFrame:
 def map_means(arms: pd.DataFrame, by: Sequence[str] = ("family", "copying")) -> pd.DataFrame:
     """LALP minus GALP over cells of the map: means by student first, then over students.
 
-    Kept apart are ``split`` and ``by``, of ``family``, ``copying``, ``leap`` and ``scaffolding``.
+    ``split`` and ``by`` are kept apart, of ``family``, ``copying``, ``leap`` and ``scaffolding``.
     """
     cells = _with_cell(seed_differences(arms, [(RULES, rule, "galp") for rule in SPLITS]))
     by = [*by, "split"]
@@ -464,12 +464,12 @@ COMPOSITION = ("LALP minus GALP", "composition", "sample choice")
 def composition_effects(
     arms: pd.DataFrame, by: Sequence[str] = ("family", "copying")
 ) -> pd.DataFrame:
-    """LALP minus GALP, and what of it the teacher mix and the choice of samples make.
+    """LALP minus GALP, and its parts due to the teacher mix and to the choice of samples.
 
-    The composition is the difference of their random controls, which have their teacher mixes; the
-    sample choice is what is left: what LALP gains over its control minus what GALP gains over its
-    own. Means over pools by student first, then over students, by ``by`` and ``contrast``, with
-    ``p_holm`` over the three contrasts.
+    The composition is the difference of their random controls, which have their teacher mixes. The
+    sample choice is the rest: LALP's gain over its control minus GALP's gain over its own. Means
+    over pools by student first, then over students, by ``by`` and ``contrast``, with ``p_holm``
+    over the three contrasts.
     """
     rules = _with_cell(with_accuracy(arms[arms["group"] == RULES]))
     keys = list(dict.fromkeys([*_STUDENT, *by]))
@@ -486,7 +486,7 @@ def composition_effects(
 
 
 def student_table(students: pd.DataFrame) -> pd.DataFrame:
-    """Students tried and accepted by family and strength of copying, and what they can do."""
+    """Students tried and accepted by family and strength of copying, and their skills."""
     columns = ["short", "whole", "copying_near", "copying_far"]
     groups = students.groupby(["family", "copying"], sort=False)
     table = groups["accepted"].agg(tried="size", accepted="sum").astype(int)
@@ -495,7 +495,7 @@ def student_table(students: pd.DataFrame) -> pd.DataFrame:
 
 
 def study_values(results: Mapping[str, WorldResults]) -> pd.DataFrame:
-    """Every value of the studies that committed runs were made with, a column per run."""
+    """Every setting of the studies behind committed runs, a column per run."""
     facts = ("date", "commit", "hours_since_last_start", "cores")
     made = {name: run.provenance for name, run in results.items()}
     values = {name: {key: run[key] for key in facts} | run["values"] for name, run in made.items()}
@@ -509,7 +509,7 @@ def describe_scale(results: WorldResults) -> str:
 
 
 def describe(table: pd.DataFrame, label: Sequence[str] = (), digits: int = 3) -> str:
-    """Differences with their intervals in words, each named by some columns of its row."""
+    """Differences with their intervals in words, each named after some columns of its row."""
     texts = []
     for _, row in table.iterrows():
         name = " minus ".join(str(row[column]) for column in label)
@@ -522,7 +522,7 @@ def describe(table: pd.DataFrame, label: Sequence[str] = (), digits: int = 3) ->
 
 
 def describe_signs(differences: pd.DataFrame) -> str:
-    """In how many seeds each difference lies above 0, in words."""
+    """Number of seeds in which each difference is above 0, in words."""
     counts = [f"{row.num_above} of {row.num_seeds} seeds" for row in differences.itertuples()]
     return f"above 0 in {', '.join(counts)}"
 

@@ -1,7 +1,7 @@
-"""Figures of step world: one a claim, with intervals over seeds.
+"""Figures of step world: one per claim, with intervals over seeds.
 
-The arguments are tables of `lalp.paper.world.measure`, and the run that they are of in words, which
-stands above the figure.
+The arguments are tables of `lalp.paper.world.measure`, and a description of their run, which is
+shown above the figure.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from lalp.paper.world.settings import BEFORE, CONTROL
 from lalp.scoring.columns import GALP, lalp_column
 
 _THIRDS = ["lowest", "middle", "highest"]
-# Of a line at 0: above the grid, below the markers.
+# For a line at 0: above the grid, below the markers.
 _ZERO = {"color": "0.35", "lw": 1.2, "ls": "--", "zorder": 1.5}
 
 
@@ -49,7 +49,7 @@ def _draw(
     """Markers with their intervals, joined by a ``line`` if wanted.
 
     ``spread`` is ``x`` or ``y``, the direction of the intervals ``low`` to ``high`` of the rows, or
-    ``band``, which shades what lies between them.
+    ``band``, which shades the area between them.
     """
     if spread == "band":
         axis.fill_between(x, rows["low"], rows["high"], color=color, alpha=0.2, lw=0)
@@ -63,7 +63,7 @@ def _draw(
 def _draw_rows(
     axis: Axes, table: pd.DataFrame, key: str, column: str, names: Sequence[str] | None = None
 ) -> None:
-    """A row for each name in a column, from top to bottom, beside a line at 0."""
+    """A row for each name in a column, from top to bottom, with a line at 0."""
     names = list(table[key].unique()) if names is None else names
     y = [names.index(name) for name in table[key]]
     _draw(axis, table, table[column], y, "x", color="0.2", marker="o")
@@ -83,7 +83,7 @@ def _mark_paper(axis: Axes, values: Sequence[float], places: Sequence[float]) ->
 
 
 def _legend(fig: Figure, axis: Axes, run: str, *, ncols: int = 4) -> None:
-    """Legend of an axis above the figure, and which run it shows."""
+    """Legend of an axis above the figure, with the name of its run."""
     handles, labels = axis.get_legend_handles_labels()
     named = dict(zip(labels, handles, strict=True))
     fig.legend(
@@ -93,15 +93,15 @@ def _legend(fig: Figure, axis: Axes, run: str, *, ncols: int = 4) -> None:
 
 
 def _title(fig: Figure, run: str) -> None:
-    """Which run a figure shows, above it, where names stand beside what they name."""
+    """The name of a figure's run above it, for figures whose names are beside their marks."""
     style = {"title_fontsize": "small", "frameon": False, "borderpad": 0}
     fig.legend([], [], loc="outside upper center", title=run, **style)
 
 
 def _label_points(axis: Axes, points: pd.DataFrame, x: str, y: str, styles: Mapping) -> None:
-    """The name of each point, its index, in a margin beside the axis' points, with a thin line.
+    """The name of each point (its index) in a margin beside the points, with a thin line to it.
 
-    Those whose ``x`` is below the median have their names on the left.
+    Points with ``x`` below the median have their names on the left.
     """
     low, high = axis.get_xlim()
     ticks = [tick for tick in axis.get_xticks() if low <= tick <= high]
@@ -139,23 +139,23 @@ def _draw_points(
 
 # --- the world itself ------------------------------------------------------------------------
 
-# Sentences by what they do, with their colours.
+# Sentences by function, with their colours.
 _KINDS = {
     "move": ("a move", "0.1"),
     "list": ("values restated", "#0b5394"),
     "check": ("a move checked again", "#38761d"),
     "filler": ("no content", "0.55"),
 }
-_LINE, _BETWEEN = 1.0, 0.55  # Heights of a line of text, and of what separates two steps
+_LINE, _BETWEEN = 1.0, 0.55  # Heights of a line of text, and of the space between two steps
 _CHARACTERS = 30  # In a line
 
 
 def plot_world_drawing(
     problem: Problem, traces: Mapping[str, Trace], picks: pd.DataFrame, run: str
 ) -> Figure:
-    """One problem, each teacher's solution to it, and what GALP and LALP choose of all solutions.
+    """One problem, each teacher's solution to it, and GALP's and LALP's choices of all solutions.
 
-    ``traces`` are by teacher, and ``picks`` are `teacher_picks` of the run.
+    ``traces`` are keyed by teacher, and ``picks`` are `teacher_picks` of the run.
     """
     columns = {name: _trace_lines(trace) for name, trace in traces.items()}
     tallest = max(lines[-1][0] for lines in columns.values()) + 1
@@ -199,7 +199,7 @@ def _trace_lines(trace: Trace) -> list[tuple[float, str, str, str]]:
     for number, (start, end) in enumerate(trace.spans, 1):
         begins = str(number)
         for sentence in re.findall(r"\S[^.]*\.", trace.text[start:end]):
-            # A comma, which is a word of this world, never begins a line.
+            # A comma is a word of this world and never begins a line.
             for line in textwrap.wrap(sentence.replace(" ,", "\N{NO-BREAK SPACE},"), _CHARACTERS):
                 found.append((height, line, _sentence_kind(sentence), begins))
                 height, begins = height + _LINE, ""
@@ -227,11 +227,12 @@ def plot_world_thirds(accuracy: pd.DataFrame, differences: pd.DataFrame, run: st
         _draw(left, own, x, own["accuracy"], "y", line=True, lw=1, label=teacher, **styles[teacher])
     left.set_xticks(range(3), _THIRDS)
     left.set(xlabel="third by GALP", ylabel="accuracy", ylim=(0, None))
-    # The paper's teachers are others: a row for each of them, below.
+    # The paper has other teachers: each gets a row below.
     paper = TABLES["1"].frame.droplevel("student")
     gains = paper["highest"] - paper["lowest"]
-    _draw_rows(right, differences, "teacher", "difference", [*teachers, *gains.index])
-    _mark_paper(right, gains, range(len(teachers), len(teachers) + len(gains)))
+    rows = list(differences["teacher"].unique())
+    _draw_rows(right, differences, "teacher", "difference", [*rows, *gains.index])
+    _mark_paper(right, gains, range(len(rows), len(rows) + len(gains)))
     right.set_xlabel("accuracy, highest minus lowest third")
     _legend(fig, left, run, ncols=5)
     return fig
@@ -250,7 +251,7 @@ def plot_world_teachers(points: pd.DataFrame, ranking: pd.DataFrame, run: str) -
     axes[1].sharey(axes[0])
     axes[1].tick_params(labelleft=False)
     labels = ranking["score"].map(score_label)
-    # All else is on true steps.
+    # All others are on true steps.
     labels += (", " + ranking["split"]).where(ranking["split"] != "true", "")
     _draw_rows(axes[2], ranking.assign(label=labels), "label", "tau")
     axes[2].set(xlabel="Kendall tau with accuracy", xlim=(-1.08, 1.08))
@@ -270,7 +271,7 @@ def plot_world_rules(accuracy: pd.DataFrame, differences: pd.DataFrame, run: str
     panels = ((left, accuracy, "accuracy", "arm"), (right, differences, "difference", "against"))
     for axis, table, column, key in panels:
         control = table[key].str.startswith(CONTROL)
-        # Of the differences, those to GALP are not drawn.
+        # Differences to GALP are not drawn.
         plain = ~control if key == "arm" else table[key] == "random"
         for label, own, color, marker, shift in (
             ("chosen by the rule", table[plain], blue, "o", -0.13),
@@ -298,7 +299,7 @@ def plot_world_windows(taus: pd.DataFrame, accuracy: pd.DataFrame, run: str) -> 
     """Mean ``tau`` and accuracy by ``window`` of LALP, and of GALP (Fig. 3, Fig. 9)."""
     fig, axes = plt.subplots(1, 2, figsize=(FULL_WIDTH, 3.7))
     for axis, table, column in ((axes[0], taus, "tau"), (axes[1], accuracy, "accuracy")):
-        # Numbers by size, then the full prefix, which holds all.
+        # Numbers by size, then the full prefix.
         sizes = {w: np.inf if w == "all" else float(w) for w in set(table["window"]) - {GALP}}
         windows = sorted(sizes, key=sizes.get)
         places = {window: i for i, window in enumerate([*windows, GALP])}
@@ -371,7 +372,7 @@ def plot_world_losses(points: pd.DataFrame, differences: pd.DataFrame, run: str)
 
 
 def plot_world_copying(points: pd.DataFrame) -> Figure:
-    """`copying_table`: what GALP's selection has more of, and loses, the better students copy."""
+    """`copying_table`: gains and losses of GALP's selection as students copy better."""
     labels = {
         "share": "share of restating teachers'\nresponses, GALP minus LALP",
         "accuracy": "accuracy,\nGALP minus LALP",

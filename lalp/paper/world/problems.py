@@ -1,16 +1,16 @@
 r"""Step world: problems, and procedural teachers whose traces are all correct.
 
-Two families of problems, each a chain of moves from one value to the next:
+There are two families of problems. Each problem is a chain of moves from one value to the next:
 
 - ``registers``: arithmetic modulo 10. ``a = 6 ; b +1 ; c *9 :`` asks for c, which is 3. Each
-  operation changes the register before it. A move needs its operation, which the prompt gives, and
-  a fact such as ``7 *9 = 3``, which the student has to know.
-- ``paths``: following arrows. ``ant fox ; ... ; a is ant ; find b c :`` asks where two moves
-  from ant lead. A move needs the arrow that leaves the present place; there is nothing to know.
+  operation changes the register before it. A move needs its operation (in the prompt) and a fact
+  such as ``7 *9 = 3``, which the student must know.
+- ``paths``: following arrows. ``ant fox ; ... ; a is ant ; find b c :`` asks where two moves from
+  ant lead. A move needs only the arrow that leaves the present place.
 
 Teachers write such a chain as text. They differ in step size (leaps take two moves at once),
 scaffolding (sentences without content), restating (a list of all values so far), re-checking, and
-variety of wording. `read_trace` reads a trace sentence by sentence and refuses whatever is wrong.
+variety of wording. `read_trace` reads a trace sentence by sentence and refuses anything wrong.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ OPERATIONS = ("+1", "+2", "+3", "+4", "+5", "*3", "*7", "*9")
 _PLACES = "ant bee cat cow dog elk fox gnu hen jay owl pig yak"
 PLACES = tuple(_PLACES.split(" "))
 
-# What teachers write, the teachers, and the rules of the studies.
+# The teachers' texts, the teachers, and the rules of the studies.
 WORLD = read_data("paper/world/world.yaml")
 WORDINGS = _MOVES, _CHECKS, _FILLERS = [WORLD[name] for name in ("moves", "checks", "fillers")]
 NUM_WORDINGS = len(_MOVES["registers"])
 _LEDGER = "so far {pairs}."
 _ANSWER = r"the answer is \boxed{{ {value} }}."
-_LEAP = 2  # moves that a leap takes at once
+_LEAP = 2  # moves in one leap
 STEPS_PER_PARAGRAPH = 3
-# Draws for each problem wanted. There are few short problems, so many draws come twice.
+# Draws for each wanted problem. There are few short problems, so many draws repeat.
 _ATTEMPTS = 100
 
 
@@ -108,9 +108,9 @@ def make_problem(family: str, num_moves: int, rng: np.random.Generator) -> Probl
 
 @dataclass(frozen=True)
 class Teacher:
-    """How a teacher writes; what it writes is always correct."""
+    """How a teacher writes; its text is always correct."""
 
-    name: str  # As in the pool
+    name: str  # Its name in the pool
     leap: float = 0.0  # Probability that a step takes two moves and leaves out the value between
     scaffolding: float = 0.0  # Mean number of sentences without content before a step, at most 2
     restating: float = 0.0  # Probability that a step begins with a list of all values so far
@@ -144,7 +144,7 @@ class Trace:
     def spans(self) -> list[Span]:
         """Character spans of the true steps; the answer's sentence belongs to the last one.
 
-        As a step of its own it would weigh as much as a move, and copies one token.
+        As a separate step it would weigh as much as a move, but it copies one token.
         """
         text, starts = self.text, [0]
         for before, step in pairwise(self.steps):
@@ -157,13 +157,13 @@ def write_trace(
 ) -> Trace:
     """Solve a problem as a teacher does, from the value after ``start`` moves on.
 
-    Lists of values hold only those that the trace itself has come to, so that a part of a solution
-    restates nothing that it does not show.
+    Lists hold only values that the trace itself has reached, so a part of a solution restates only
+    what it shows.
     """
     steps, known = [], [start]
     while known[-1] < problem.num_moves:
         place = known[-1]
-        # The last move cannot leap, and draws nothing.
+        # The last move cannot leap and draws no number.
         leaps = place + 1 < problem.num_moves and rng.random() < teacher.leap
         end = place + (_LEAP if leaps else 1)
         move = _fields(problem, place, end)
@@ -186,7 +186,7 @@ def write_list(pairs: Iterable[Sequence[str]]) -> str:
 
 
 def _fields(problem: Problem, begin: int, end: int) -> dict[str, str]:
-    """What a sentence may say of the moves from ``begin`` to ``end``."""
+    """Possible sentences about the moves from ``begin`` to ``end``."""
     labels, ops = LABELS[begin + 1 : end + 1], problem.ops[begin:end]
     return {
         "labels": " ".join(labels),
@@ -198,9 +198,9 @@ def _fields(problem: Problem, begin: int, end: int) -> dict[str, str]:
 
 
 def write_alone(family: str, place: int, rng: np.random.Generator) -> tuple[str, str]:
-    """A sentence about a move of some problem that is not told, and the value that it comes to.
+    """A sentence about a move of a problem that is not shown, and the value that it reaches.
 
-    ``place`` is that of the move's label among `LABELS`.
+    ``place`` is the place of the move's label in `LABELS`.
     """
     problem = make_problem(family, place, rng)
     wording = _MOVES[family][rng.integers(NUM_WORDINGS)]
@@ -220,17 +220,17 @@ def words() -> list[str]:
 
 
 def read_trace(problem: Problem, text: str) -> None:
-    """Read a solution sentence by sentence, and trust nothing.
+    """Read a solution sentence by sentence and check everything.
 
     Raises:
-        InputError: Naming the first sentence that is of no known form, or says what is not so.
+        InputError: Names the first sentence that has an unknown form or is false.
     """
     known, answered = [0], False
     for sentence in re.findall(r"\S[^.]*\.|\S[^.]*$", text):
         if answered:
             raise InputError(f"{sentence!r} comes after the answer")
         place = known[-1]
-        # All that can rightly be said here is written down, so no wording has to be understood.
+        # All correct sentences are listed here, so no wording has to be understood.
         moves = {
             wording.format(**_fields(problem, place, end)): end
             for end in range(place + 1, min(place + _LEAP, problem.num_moves) + 1)
@@ -264,10 +264,10 @@ def find_answer(text: str) -> str | None:
 def make_problems(
     family: str, moves: Sequence[int], count: int, seed: Sequence[int]
 ) -> dict[str, Problem]:
-    """Different problems by prompt id, of the numbers of moves in turn.
+    """Different problems by prompt id, with the numbers of moves in turn.
 
     Raises:
-        InputError: If there are not so many.
+        InputError: If there are too few.
     """
     rng = np.random.default_rng(seed)
     found: dict[str, Problem] = {}
@@ -294,7 +294,7 @@ def as_prompts(problems: Mapping[str, Problem]) -> dict[str, Prompt]:
 def make_pool(
     problems: Mapping[str, Problem], teachers: Sequence[Teacher], samples: int, seed: int
 ) -> tuple[Pool, dict[str, list[Span]]]:
-    """Solutions of every problem by every teacher, each read again before it is let in.
+    """Solutions of every problem by every teacher, each read again before it enters.
 
     Returns:
         The pool, and the true steps by response id.

@@ -1,9 +1,9 @@
-"""Committed results of step world, checked: problems and traces exactly, one student roughly.
+"""Check committed results of step world: problems and traces exactly, one student roughly.
 
-A student is trained from random weights in hundreds of steps, each of which carries rounding on to
-the next. So on another machine another student comes out, with about the same skills. What does
+A student is trained from random weights in hundreds of steps, and each passes its rounding on to
+the next. So another machine gives a different student with about the same skills. Results that do
 not depend on its weights must be the same on any machine: its problems, the teachers' traces, and
-how many tokens each part of them has.
+the number of tokens in each part of them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from lalp.paper.world.settings import TEACHERS_BY_NAME, UNIT, Study, load_study
 from lalp.paper.world.student import make_tokenizer
 from lalp.paper.world.study import Unit, WorldResults, load_results, run_seed
 
-# How far a student who was trained on another machine may lie from the committed one: mean scores
-# and losses in nats per token, shares of problems, and mean probabilities of copied values.
+# How far a student trained on another machine may be from the committed one: mean scores and losses
+# in nats per token, shares of problems, and mean probabilities of copied values.
 TRAINED_NATS, TRAINED_SHARE = 0.3, 0.5
 _TENTH, _TOKENS = [*UNIT, "teacher", "bin"], ["num_tokens"]
 
 
 def check_world(results: WorldResults, seed: int) -> pd.DataFrame:
-    """Make one student's traces again, and run a small student again; both drawn by ``seed``.
+    """Make one student's traces again, and run a small student again; ``seed`` draws both.
 
     The traces are those of ``results``, the committed study ``standard``. Pre-training one of its
-    students takes five minutes, so the student is one of the study ``cpu``, committed as well.
+    students takes five minutes, so the student comes from the committed study ``cpu``.
 
     Returns:
         One row per check (`compare`).
@@ -58,7 +58,7 @@ def trace_tokens(study: Study, seed: int) -> pd.DataFrame:
     """Tokens in every tenth of the solutions that the four teachers write for one seed.
 
     ``num_tokens`` by the columns of `UNIT`, ``teacher`` and ``bin``, as in the table ``gaps`` of a
-    run, made from the problems alone.
+    run, but made from the problems alone.
     """
     rows, tokenizer = [], make_tokenizer()
     for family, copying in ((f, c) for f in study.families for c in study.copying):
@@ -77,7 +77,7 @@ def trace_tokens(study: Study, seed: int) -> pd.DataFrame:
 
 
 def student_checks(committed: WorldResults, now: WorldResults) -> list[dict[str, Any]]:
-    """What `compare` says on students run now: their skills, scores, losses and accuracy."""
+    """`compare` of students run now: their skills, scores, losses and accuracy."""
     student, arm = ["family", "copying", "seed"], [*UNIT, "group", "arm"]
     skills = ["short", "whole", "copying_near", "copying_far"]
     means = [*UNIT, "teacher", "split", "score"]

@@ -1,4 +1,4 @@
-"""Step world's studies: which students, teachers and comparisons, and how many of each."""
+"""Step world's studies: their students, teachers and comparisons, and the number of each."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ STUDIES = ("smoke", "cpu", "standard", "long", "controls")
 TEACHERS, THIRDS, RULES, WINDOWS = GROUPS = ("teachers", "thirds", "rules", "windows")
 
 # Names of arms: the student before any fine-tuning, and the random control of a rule, which draws
-# as many responses of each teacher as the rule chose.
+# as many responses by each teacher as the rule chose.
 BEFORE, CONTROL = "before training", "random like "
 
-# Columns that name a kind of students in all tables, and one student of it with its arms.
+# Columns that name a kind of student in all tables, and one student with its arms.
 KIND = ["pool", "family", "copying"]
 UNIT = [*KIND, "seed"]
 
@@ -42,15 +42,15 @@ class Study:
     # Shares of repetitive documents in the students' pre-training, one student each
     copying: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=1)]
     seeds: PositiveInt  # Accepted students wanted of each kind
-    most_seeds: PositiveInt  # Students tried of each kind at most
+    most_seeds: PositiveInt  # Most students tried of each kind
     workers: PositiveInt  # Units that run at the same time, at most one per core
     pretraining_tokens: PositiveInt  # Of every student
-    gate_short: NonNegativeFloat  # Share of problems of one to three moves to be solved at least
-    gate_whole: NonNegativeFloat  # Share of whole problems to be solved at most
+    gate_short: NonNegativeFloat  # Least share solved of problems with one to three moves
+    gate_whole: NonNegativeFloat  # Largest share solved of whole problems
     fewest_moves: _Moves
     most_moves: _Moves
-    problems: PositiveInt  # Whose solutions are selected and trained on
-    samples: PositiveInt  # Solutions of each by every teacher
+    problems: PositiveInt  # Prompts whose solutions are selected and trained on
+    samples: PositiveInt  # Solutions of each prompt by every teacher
     held_out: PositiveInt  # Problems that the trained students answer
     # Comparisons among the teachers of `TEACHERS_BY_NAME`; those of the map are rules
     groups: list[Literal[GROUPS]]
@@ -66,7 +66,7 @@ class Study:
 
     @model_validator(mode="after")
     def _fits(self) -> Study:
-        """Refuse what would fail only after students have been trained."""
+        """Refuse settings that would fail only after students have been trained."""
         if self.fewest_moves > self.most_moves:
             raise ValueError("key 'most_moves' must be at least fewest_moves")
         if bool(self.leaps) != bool(self.scaffoldings):

@@ -1,13 +1,13 @@
-"""Step world's student: a small transformer that knows single moves, and little more.
+"""Step world's student: a small transformer that knows single moves and little more.
 
 It is pre-trained on drills (facts, looking things up in a prompt, repeating lists of values), on
-parts of solutions (up to seven steps, from anywhere), and on whole solutions of problems with up
-to three moves. So before fine-tuning it can do every move, and has never seen a whole solution of
-the length that is asked for. The share of documents that only repeat lists sets how well it repeats
-what it has read.
+parts of solutions (up to seven steps, from anywhere), and on whole solutions of problems with up to
+three moves. So before fine-tuning it can do every move, but has never seen a whole solution of the
+required length. The share of documents that only repeat lists sets how well it repeats earlier
+text.
 
-Model and tokenizer are ordinary files of transformers, so that scoring, training and sampling treat
-them like any other student.
+Model and tokenizer are ordinary files of transformers, so scoring, training and sampling treat them
+like any other student.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ _IGNORED = -100
 MAX_POSITIONS = 1024
 _LEARNING_RATE = 2e-3
 _BATCH_TOKENS = 768
-# Documents drawn at once, so that a batch can hold documents of like length: little padding.
+# Documents drawn at once, so a batch can hold documents of similar length with little padding.
 _BLOCK = 256
-# How a student was trained. In a folder of its own: the student's identity is a hash over the JSON
-# files beside its weights, and how long something took does not belong to it.
+# How a student was trained. It has its own folder, because the student's identity is a hash over
+# the JSON files beside its weights, and durations do not belong to that.
 REPORTS = "reports"
 SCHOOLING = f"{REPORTS}/schooling.json"
-# A drill is known when the mean loss of so many steps is so low (nats per token).
+# A drill is learned when the mean loss over this many steps is this low (nats per token).
 _STEPS_NOTED, _KNOWN = 30, 0.15
-# Moves of the problems that the student has seen solved whole.
+# Numbers of moves of the problems that the student has seen solved as a whole.
 SHORT_MOVES = (1, 2, 3)
 
 
@@ -57,9 +57,9 @@ class Schooling:
 
     family: str  # Of problems, one of `lalp.paper.world.problems.FAMILIES`
     copying: float  # Share of documents after the drills that repeat lists of values
-    moves: tuple[int, int]  # Least and most of the problems that parts of solutions are taken from
-    tokens: int  # Of all other documents, padding not counted
-    seed: int  # Of weights and documents
+    moves: tuple[int, int]  # Least and most moves of the problems whose solutions give parts
+    tokens: int  # Tokens of all other documents, without padding
+    seed: int  # Decides weights and documents
 
 
 # A piece of a document, and whether its tokens are in the loss.
@@ -74,7 +74,7 @@ _Batch = tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"], float]
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per word and full stop; no other tokens than this world's."""
+    """One token per word and full stop; only this world's tokens."""
     vocab = {word: i for i, word in enumerate([_UNKNOWN, _PAD, _END, *world.words()])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=_UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -100,14 +100,14 @@ def make_model(vocab_size: int, seed: int) -> LlamaForCausalLM:
 
 # --- documents -------------------------------------------------------------------------------
 
-# How often the solutions that it reads leap, and so on: no teacher's own style.
+# How often the solutions that it reads leap, and so on: no teacher has this style.
 _LEAP, _SCAFFOLDING, _RESTATING, _CHECKING = 0.1, 0.8, 0.4, 0.3
-# Questions of one drill. They are many, so that looking things up is learned soon.
+# Questions of one drill: many, so that lookups are learned early.
 _ASKED = 30
 
 
 def _solve(problem: Problem, rng: np.random.Generator, start: int = 0) -> Trace:
-    """A solution in a style drawn anew: with or without scaffolding, lists and checks."""
+    """A solution in a newly drawn style: with or without scaffolding, lists and checks."""
     has = rng.random(3) < 0.5
     knobs = {"scaffolding": _SCAFFOLDING, "restating": 2 * _RESTATING, "checking": 2 * _CHECKING}
     style = {name: value * on for (name, value), on in zip(knobs.items(), has, strict=True)}
@@ -125,18 +125,18 @@ def _facts(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
 
 
 def _operations(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
-    """A prompt's operations, many of them asked for by their labels."""
+    """A prompt's operations, and questions for many of them by label."""
     problem = world.make_problem("registers", int(rng.integers(3, school.moves[1] + 1)), rng)
     lines = list(zip(LABELS[1:], problem.ops, strict=False))
     return [(problem.prompt, False), *_asked_again(lines, rng)]
 
 
 def _arrows(names: Sequence[str], school: Schooling, rng: np.random.Generator) -> list[_Piece]:
-    """Arrows that make a circle, many of them asked for again.
+    """Arrows that make a circle, and questions for many of them.
 
-    In a circle every word stands twice, so that only looking up the right one tells what follows
-    it. That is learned within some hundred steps. From lines where counting would do, or where the
-    most frequent value is a good guess, it is learned much later.
+    In a circle every word occurs twice, so only a lookup of the right one gives the word after it.
+    The student learns this within some hundred steps. It learns it much later from lines where
+    counting is enough, or where the most frequent value is a good guess.
     """
     circle = rng.permutation(names)[: int(rng.integers(3, len(names) + 1))].tolist()
     lines = list(pairwise([*circle, circle[0]]))
@@ -156,7 +156,7 @@ def _asked_again(lines: Sequence[tuple[str, str]], rng: np.random.Generator) -> 
 def _list_of_values(
     school: Schooling, rng: np.random.Generator, fewest: int, most: int
 ) -> list[list[str]]:
-    """Labels in their order with values. In any order, repeating them is learned much later."""
+    """Labels in their order with values. In random order, repeating them is learned much later."""
     values = DIGITS if school.family == "registers" else PLACES
     labels = LABELS[: int(rng.integers(fewest, most + 1))]
     return [[label, values[rng.integers(len(values))]] for label in labels]
@@ -180,10 +180,10 @@ def _repetitive(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
 
 
 def _unconnected(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
-    """As many moves as whole solutions have, of which none follows from another, and lists of them.
+    """As many moves as in whole solutions, independent of each other, and lists of them.
 
-    Only the lists are in the loss, so that the student learns to copy from far away without having
-    seen a long solution.
+    Only the lists are in the loss. So the student learns to copy from far away without seeing a
+    long solution.
     """
     ((first, value),) = _list_of_values(school, rng, 1, 1)
     known, pieces = [(first, value)], [(f"{first} is {value}.", False)]
@@ -200,7 +200,7 @@ def _unconnected(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
 def _part(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
     """One to four steps to read, and one to three more to predict; the answer if they are the last.
 
-    A part begins anywhere, so that nothing shows how a long solution begins.
+    A part begins anywhere, so nothing shows how a long solution begins.
     """
     low, high = school.moves
     problem = world.make_problem(school.family, int(rng.integers(low, high + 1)), rng)
@@ -220,10 +220,10 @@ def _short(school: Schooling, rng: np.random.Generator) -> list[_Piece]:
 
 
 def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
-    """The longest share of the tokens that each phase may take, and its kinds of documents.
+    """The largest share of the tokens that each phase may take, and its kinds of documents.
 
-    One new drill begins at a time. Mixed from the start, each would hide the others' first
-    progress.
+    One new drill begins at a time. If all were mixed from the start, each would hide the others'
+    first progress.
     """
     labels, places, restating = _labels_drill, _places_drill, _restating
     if school.family == "registers":
@@ -246,13 +246,13 @@ def _phases(school: Schooling) -> list[tuple[float, dict[_Maker, float]]]:
 
 @dataclass
 class _Course:
-    """Which phase pre-training is in; it goes on as soon as the drill's loss is low."""
+    """The current phase of pre-training; the next one begins when the drill's loss is low."""
 
     phase: int = 0
     losses: list[float] = field(default_factory=list)
 
     def note(self, loss: float, last: int) -> None:
-        """Take note of a step's loss; ``last`` is the phase that nothing ends."""
+        """Record a step's loss; ``last`` is the phase that nothing ends."""
         self.losses = [*self.losses[1 - _STEPS_NOTED :], loss]
         known = len(self.losses) == _STEPS_NOTED and np.mean(self.losses) < _KNOWN
         if known and self.phase < last:
@@ -266,11 +266,11 @@ class _Course:
 def documents(
     school: Schooling, tokenizer: PreTrainedTokenizerFast, course: _Course | None = None
 ) -> Iterator[_Document]:
-    """One document after another, of the phase that the course is in.
+    """One document after another, from the current phase of the course.
 
-    Without a course, every phase takes its longest share. Documents that repeat lists come on top:
-    they do not count towards the tokens, so that students who read more of them have read as much
-    of everything else.
+    Without a course, every phase takes its longest share. Documents that repeat lists are extra:
+    they do not count towards the tokens, so students who read more of them have read as much of
+    everything else.
     """
     course = course or _Course()
     rng = np.random.default_rng([school.seed, 77])
@@ -294,7 +294,7 @@ def _encode(pieces: Sequence[_Piece], vocab: Mapping[str, int]) -> tuple[list[in
     ids: list[int] = []
     labels: list[int] = []
     for text, scored in pieces:
-        # What the tokenizer does; word by word in Python is faster than many short calls.
+        # The tokenizer's work; word by word in Python is faster than many short calls.
         new = [vocab[word] for word in text.replace(".", " .").split()]
         ids += new
         labels += new if scored else [_IGNORED] * len(new)
@@ -304,7 +304,7 @@ def _encode(pieces: Sequence[_Piece], vocab: Mapping[str, int]) -> tuple[list[in
 def batches(
     school: Schooling, tokenizer: PreTrainedTokenizerFast, course: _Course | None = None
 ) -> Iterator[_Batch]:
-    """Padded batches of documents of like length, with the share of pre-training that is over."""
+    """Padded batches of documents of like length, with the finished share of pre-training."""
     rng = np.random.default_rng([school.seed, 78])
     stream = documents(school, tokenizer, course)
     while block := list(islice(stream, _BLOCK)):
@@ -330,7 +330,7 @@ def batches(
 def pretrain(school: Schooling, out: Path) -> None:
     """Train a student from scratch, and write weights, tokenizer and `SCHOOLING` to ``out``.
 
-    A student that is there already is kept.
+    An existing student is kept.
     """
     if (out / SCHOOLING).is_file():
         return
@@ -343,21 +343,21 @@ def pretrain(school: Schooling, out: Path) -> None:
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
     report = {"seconds": time.monotonic() - started, "loss": float(np.mean(losses[-50:]))}
-    # Last, since it says that all else is there.
+    # Last, because it marks the folder as complete.
     write_json(out / SCHOOLING, asdict(school) | report)
 
 
 def _steps(
     model: LlamaForCausalLM, school: Schooling, tokenizer: PreTrainedTokenizerFast
 ) -> Iterator[float]:
-    """Optimizer steps until the tokens are used up; the loss of each."""
+    """Run optimizer steps until the tokens are used up; return the loss of each."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=_LEARNING_RATE, weight_decay=0.01, fused=True
     )
     model.train()
     course, last = _Course(), len(_phases(school)) - 1
     for ids, labels, share in batches(school, tokenizer, course):
-        share = min(share, 1.0)  # the last documents may be more than is left
+        share = min(share, 1.0)  # the last documents may exceed the remaining tokens
         rate = _LEARNING_RATE * min(1.0, share / 0.02 + 0.01)
         for group in optimizer.param_groups:
             group["lr"] = rate * (0.05 + 0.95 * (1 + math.cos(math.pi * share)) / 2)

@@ -1,10 +1,10 @@
 """Step world's experiments: one student, one pool, many arms (paper, Tables 1-3, Fig. 1, 3, 5, 6).
 
 A unit is one student (family, strength of copying, seed) and one set of teachers. The student is
-pre-trained, gated, scores the teachers' traces, is fine-tuned on every arm's selection by the same
-code as any other student, and solves held-out problems. Every stage is kept under a name made from
-everything that decides it, so that a killed run goes on where it stopped. Units run side by side in
-worker processes of one thread each.
+pre-trained and gated, and scores the teachers' traces. It is fine-tuned on every arm's selection by
+the same code as any other student, and solves held-out problems. Every stage is kept under a name
+made from everything that decides it, so a killed run continues where it stopped. Units run side by
+side in worker processes of one thread each.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ from lalp.students.student import load_student
 from lalp.training.recipes import RECIPES
 from lalp.training.trainer import train
 
-# Rules among one teacher's samples of one problem, so that thirds do not differ in the problems.
+# Rules among one teacher's samples of one problem, so thirds have the same problems.
 _THIRD_RULES = {"highest": "galp", "middle": "galp-middle", "lowest": "galp-lowest"}
 # More than the longest solution needs (a list of all values, two sentences and a check each move).
 _TOKENS_PER_MOVE = 50
-# Read once, because another version may be saved while a long run is going. An arm's name also
-# holds its texts, problems and student, so the code that makes those need not be part of it.
+# Read once, because another version may be saved during a long run. An arm's name also covers its
+# texts, problems and student, so it need not include the code that makes those.
 _STUDENT_CODE = [fingerprint("paper.world.problems", "paper.world.student"), world.WORDINGS]
 _ARM_CODE = fingerprint("training", "sampling", "scoring", "students")
 _GATE_CODE = [_ARM_CODE, fingerprint("paper.world.study")]
@@ -63,7 +63,7 @@ _GATE_CODE = [_ARM_CODE, fingerprint("paper.world.study")]
 
 @dataclass(frozen=True)
 class Unit:
-    """One student and one set of teachers, called ``name``, with the comparisons wanted of them.
+    """One student and one set of teachers, called ``name``, with their comparisons.
 
     ``copying`` is the share of repetitive documents in the student's pre-training. ``seed`` decides
     the student, the problems, the traces and the order of examples.
@@ -79,7 +79,7 @@ class Unit:
 
     @property
     def labels(self) -> dict[str, Any]:
-        """What tables name the unit by."""
+        """The columns that name the unit in tables."""
         return dict(zip(UNIT, (self.name, self.family, self.copying, self.seed), strict=True))
 
     @property
@@ -100,14 +100,14 @@ class Unit:
 
     @cached_property
     def problems(self) -> dict[str, Problem]:
-        """Whose solutions are scored, selected and trained on."""
+        """Problems whose solutions are scored, selected and trained on."""
         return make_problems(self.family, self.moves, self.study.problems, (self.seed, 1))
 
     @cached_property
     def held_out(self) -> dict[str, Problem]:
-        """Solved by every student; none of them is trained on."""
+        """Problems that every student solves; none of them is trained on."""
         prompts = {problem.prompt for problem in self.problems.values()}
-        # Twice as many as wanted, because some of them may be among those trained on.
+        # Twice as many as wanted, because some may be among the training problems.
         found = make_problems(self.family, self.moves, 2 * self.study.held_out, (self.seed, 2))
         fresh = ((key, p) for key, p in found.items() if p.prompt not in prompts)
         return dict(islice(fresh, self.study.held_out))
@@ -117,11 +117,11 @@ class Unit:
 
 
 def gate(unit: Unit) -> dict[str, Any]:
-    """Pre-train a student and measure it before any fine-tuning; what is there is read.
+    """Pre-train a student and measure it before any fine-tuning; kept results are read.
 
     Returns:
-        ``short`` and ``whole``, shares of problems of one to three moves and of full length that it
-        solves; `copying`; and whether it is ``accepted``: it knows single moves, and leaves most
+        ``short`` and ``whole``: solved shares of problems of one to three moves and of full length;
+        `copying`; and whether the student is ``accepted``: it knows single moves, and leaves most
         whole problems unsolved.
     """
     prompts = [problem.prompt for problem in unit.held_out.values()]
@@ -143,7 +143,7 @@ def gate(unit: Unit) -> dict[str, Any]:
 
 
 def _solve(problems: Mapping[str, Problem], model: Path) -> list[bool]:
-    """Whether greedy answers are right, exactly; an answer that does not end is wrong."""
+    """Whether greedy answers are exactly right; an answer that does not end is wrong."""
     prompts = list(world.as_prompts(problems).values())
     greedy = Sampling(max_tokens=_TOKENS_PER_MOVE * max(p.num_moves for p in problems.values()))
     drawn = generate(prompts, str(model), greedy, store=model / "samples", progress=False)
@@ -197,7 +197,7 @@ def run_unit(unit: Unit) -> dict[str, pd.DataFrame]:
     """Score, select, fine-tune and evaluate; finished arms are read.
 
     Returns:
-        ``arms``: one row per comparison and arm, the untrained student first: what was selected
+        ``arms``: one row per comparison and arm, the untrained student first: the selection
         (examples, tokens, mean scores, teachers' shares), and `run_arm`. ``means``: mean scores by
         teacher. ``gaps``: mean self-conditioning gap (Eq. 4) by teacher and relative position.
     """
@@ -244,7 +244,7 @@ def run_arm(unit: Unit, pool: Pool, ids: Sequence[str]) -> dict[str, Any]:
         batch_size=unit.study.batch,
         gradient_accumulation=1,
         max_length=MAX_POSITIONS,
-        # In float32, and with no need to save memory: the model is small.
+        # In float32 and without saving memory, because the model is small.
         bf16=False,
         gradient_checkpointing=False,
     )
@@ -263,7 +263,7 @@ def run_arm(unit: Unit, pool: Pool, ids: Sequence[str]) -> dict[str, Any]:
             "solved": "".join(map(str, map(int, solved))),
         }
         write_json(path, report)
-    # Of a finished arm only the report is needed; a killed one may have left weights behind it.
+    # A finished arm needs only its report; a killed one may have left weights behind.
     shutil.rmtree(folder, ignore_errors=True)
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -297,17 +297,17 @@ def _gaps(table: pd.DataFrame) -> pd.DataFrame:
 
 
 _COPYING_PROBLEMS = 60
-# A value is far from its repetition if so many values have followed it.
+# A value is far from its repetition if this many values have followed it.
 _FAR = 3
 
 
 def copying(unit: Unit) -> dict[str, float]:
-    """How well a student repeats values: mean probability of those that are new in a list.
+    """How well a student repeats values: mean probability of values that are new in a list.
 
     Returns:
-        ``copying_near``: of values that the step before has come to, so on their second occurrence;
-        ``copying_far``: of those that three or more values have followed. The value before the
-        first move does not count, since the prompt holds it.
+        ``copying_near``: for values that the step before has reached, on their second occurrence;
+        ``copying_far``: for values that three or more values have followed. The value before the
+        first move does not count, because the prompt holds it.
     """
     restater = Teacher("restater", restating=0.3)
     problems = dict(list(unit.held_out.items())[:_COPYING_PROBLEMS])
@@ -331,7 +331,7 @@ def copying(unit: Unit) -> dict[str, float]:
                     far.append(at[place])
             listed = len(values)
     found = {"copying_near": near, "copying_far": far}
-    # Traces of few moves have no far ones.
+    # Traces of few moves have no far values.
     return {key: float(np.mean(probs)) if probs else math.nan for key, probs in found.items()}
 
 
@@ -339,7 +339,7 @@ def copying(unit: Unit) -> dict[str, float]:
 
 
 def map_teachers(leap: float, scaffolding: float) -> tuple[Teacher, ...]:
-    """Those of one cell of the map: a steady one, and one with these knobs.
+    """The teachers of one cell of the map: a steady one, and one with these settings.
 
     ``scaffolding`` is both the sentences without content per step, and twice the share of steps
     that begin with a list of values.
@@ -349,7 +349,7 @@ def map_teachers(leap: float, scaffolding: float) -> tuple[Teacher, ...]:
 
 
 def find_students(study: Study) -> pd.DataFrame:
-    """Pre-train students until enough are accepted, or the seeds are used up; a `gate` each."""
+    """Pre-train students until enough are accepted, or the seeds are used up; a `gate` for each."""
     tried = {kind: [] for kind in product(study.families, study.copying)}  # reports by kind
     while True:
         units = []
@@ -377,7 +377,7 @@ def plan_units(study: Study, gates: pd.DataFrame) -> list[Unit]:
     ]
 
 
-# Parts of one unit's arms, so that the last units keep all workers busy.
+# Parts of one unit's arms, so the last units keep all workers busy.
 _PARTS = 4
 
 
@@ -398,7 +398,7 @@ def _run_part(job: tuple[Unit, int]) -> None:
         run_arm(unit, pool, ids)
 
 
-# Columns that are there also if no student was accepted, and those that stay text in a file.
+# Columns that exist even if no student was accepted, and those that stay text in a file.
 _EMPTY = {
     "arms": [*UNIT, "group", "arm", "num_solved", "num_problems", "solved", "last_loss"],
     "means": [*UNIT, "teacher", "split", "score", "mean"],
@@ -409,7 +409,7 @@ _TEXTS = ("pool", "family", "group", "arm", "solved", "teacher", "split", "score
 
 @dataclass(frozen=True)
 class WorldResults:
-    """What a study gives: tables with one row per student tried, arm, mean score, and gap.
+    """Results of a study: tables with one row per student tried, arm, mean score, and gap.
 
     ``provenance`` has study, commit, hours and versions of a committed run; empty for a live one.
     """
@@ -422,7 +422,7 @@ class WorldResults:
 
 
 def run_world(study: Study) -> WorldResults:
-    """Everything of a study; what is there already is read, and no student accepted gives no arms.
+    """All results of a study; finished parts are read. Without accepted students there are no arms.
 
     The tables are those of `find_students` and `run_unit`.
     """
@@ -430,7 +430,7 @@ def run_world(study: Study) -> WorldResults:
 
 
 def run_seed(study: Study, seed: int) -> WorldResults:
-    """As `run_world`, of one seed's students alone."""
+    """Like `run_world`, for one seed's students only."""
     kinds = product(study.families, study.copying)
     units = [Unit(study, "", *kind, seed, (), ()) for kind in kinds]
     run_side_by_side(gate, units, study.workers, "students", threads=1)
@@ -443,12 +443,12 @@ def _run_units(study: Study, students: pd.DataFrame) -> WorldResults:
     parts = [(unit, part) for part in range(_PARTS) for unit in units]
     run_side_by_side(_run_part, parts, study.workers, "arms", threads=1)
     tables = [run_unit(unit) for unit in units]
-    # Without students there are the columns, which the notebook reads.
+    # Without students there are still the columns, which the notebook reads.
     tables = tables or [{name: pd.DataFrame(columns=c) for name, c in _EMPTY.items()}]
     found = {name: pd.concat([t[name] for t in tables], ignore_index=True) for name in _EMPTY}
     return WorldResults(students, **found, provenance={})
 
 
 def load_results(name: str) -> WorldResults:
-    """The committed results of a study; `InputError` if a file of them is missing."""
+    """The committed results of a study; `InputError` if one of their files is missing."""
     return load_committed(WorldResults, f"world_{name}", f"make world PROFILE={name}", _TEXTS)

@@ -1,8 +1,8 @@
 """Run the study of `registers-reach` and commit its results (`make world PROFILE=reach`).
 
 ``python -m lalp.paper.world.reach`` pre-trains students, trains and evaluates every arm, and writes
-``figures/world_reach/*.csv`` and ``provenance.json``. A killed run goes on where it stopped. What
-was set down beforehand stands in ``preregistered.yaml``, which goes into the provenance whole.
+``figures/world_reach/*.csv`` and ``provenance.json``. A killed run continues where it stopped.
+``preregistered.yaml`` holds the preregistered plan and becomes part of the provenance as a whole.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def main(
     profile: Annotated[str, Option(help=f"One of {', '.join(STUDIES)}.")] = "reach",
     workers: Annotated[int, Option(help="Students at the same time; 0: as set down.")] = 0,
 ) -> None:
-    """Run the study and keep its results. The number of workers changes no number."""
+    """Run the study and keep its results. The number of workers does not change the results."""
     started = time.monotonic()
-    # Before the run: code that is changed meanwhile did not make it.
+    # Before the run: later changes of the code did not make it.
     made = {"commit": commit(), "code": {part: fingerprint(part) for part in CODE}}
     study = load_study(profile)
     results = run_reach(replace(study, workers=workers or study.workers))

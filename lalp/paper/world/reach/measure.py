@@ -1,10 +1,10 @@
-"""What a study of `registers-reach` says: contrasts by reach, and the two predictions.
+"""Results of a study of `registers-reach`: contrasts by reach, and the two predictions.
 
-The unit is the student, who has problems of its own. Every arm of a student answers all of them, so
-the design is complete: in the linear mixed model ``solved ~ arm + (1 + arm | student) +
-(1 | problem)`` a contrast's estimate is the mean over students of their own contrasts, and its test
+The unit is the student, and each has its own problems. Every arm of a student answers all of them,
+so the design is complete. In the linear mixed model ``solved ~ arm + (1 + arm | student) + (1 |
+problem)`` a contrast's estimate is then the mean over students of their own contrasts, and its test
 is Student's t over students. Neither needs an optimizer. The model without the arm by student takes
-300 problems of one student for 300 students; its standard error stands beside for comparison.
+300 problems of one student for 300 students; its error is given for comparison.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lalp.stats import (
 PLANNED: float = PREREGISTERED["planned"]
 """The difference whose power is told."""
 _LEVEL, _RESAMPLES = 0.05, 2000
-# Names of the table's cells: whose mix, and which samples of it.
+# Names of the table's cells: whose teacher mix, and which samples from it.
 MIXES, SAMPLES = ("GALP's mix", "LALP's mix"), ("random", "best by GALP", "best by LALP")
 
 
@@ -64,7 +64,7 @@ def mix_table(results: ReachResults) -> pd.DataFrame:
 
 
 def selection_shares(results: ReachResults) -> pd.DataFrame:
-    """Teachers' mean shares of what each arm selected, its tokens and scores, by ``reach``."""
+    """Teachers' mean shares of each arm's selection, with its tokens and scores, by ``reach``."""
     trained = results.arms[results.arms["num_examples"].notna()]
     shares = [column for column in trained if column.startswith("share of ")]
     by = trained.groupby(["reach", "arm"], sort=False)
@@ -119,7 +119,7 @@ def mean_squares(grid: Float[np.ndarray, "students arms problems"]) -> dict[str,
 
 
 def variance_components(grid: Float[np.ndarray, "students arms problems"]) -> dict[str, float]:
-    """Variances of the random effects, from the mean squares: REML's where none is below 0."""
+    """Variances of the random effects, from the mean squares: REML's if none is below 0."""
     _, arms, problems = grid.shape
     squares = {name: total / freedom for name, (total, freedom) in mean_squares(grid).items()}
     rest, joint, own = (squares[name] for name in ("residual", "arm by student", "problem"))
@@ -144,7 +144,7 @@ def intercepts_error(
 
 
 def two_level_bootstrap(values: Float[np.ndarray, "students problems"], seed: int = 0) -> Estimate:
-    """Mean of a contrast with the interval of resampled students, and of problems within them."""
+    """Mean of a contrast with its interval over resampled students, and problems within them."""
     students, problems = values.shape
     if students < 2:
         return Estimate(float(values.mean()), np.nan, np.nan, students)
@@ -164,12 +164,12 @@ def two_level_bootstrap(values: Float[np.ndarray, "students problems"], seed: in
 
 
 def contrast_table(results: ReachResults) -> pd.DataFrame:
-    """Every contrast that was set down, by ``reach`` and ``family``.
+    """Every preregistered contrast, by ``reach`` and ``family``.
 
     ``difference`` with ``low`` and ``high`` (Student's t over students), ``p``, and ``p_holm`` by
-    Holm's correction over its family at its reach; ``num_students``, of whom ``num_above`` lie
-    above 0; ``spread``, the standard deviation over students; ``power`` to find `PLANNED`, and what
-    is ``detectable`` with 80 %, both at the strictest level of the family; the ends of the
+    Holm's correction over its family at its reach; ``num_students``, and how many are above 0
+    (``num_above``); ``spread``, the standard deviation over students; ``power`` to find `PLANNED`,
+    and the effect ``detectable`` with 80 %, both at the family's strictest level; the ends of the
     two-level bootstrap; ``intercepts_error``, the standard error without the arm by student.
     """
     rows = []
@@ -223,7 +223,7 @@ def reach_difference(results: ReachResults, contrast: str = "LALP minus GALP") -
         grid, arms = solved_grid(results, reach)
         values = contrast_values(grid, arms, CONTRASTS[PRIMARY][contrast])
         means.append(values.mean(axis=1))
-    # The mean of one and of the other turned round is half their difference.
+    # The mean of one and the negated other is half their difference.
     ends = mean_of_means_interval([means[0], -means[1]], _RESAMPLES, 0)
     low, high = (2 * end for end in ends)
     difference = float(means[0].mean() - means[1].mean())
@@ -240,7 +240,7 @@ def variance_table(results: ReachResults) -> pd.DataFrame:
 
 
 def predictions(contrasts: pd.DataFrame) -> dict[int, str]:
-    """What became of the prediction for each reach: `borne out`, `contradicted` or `undecided`."""
+    """The outcome of the prediction for each reach: `borne out`, `contradicted` or `undecided`."""
     primary = contrasts[contrasts["contrast"] == "LALP minus GALP"].set_index("reach")
     return {int(reach): _outcome(int(reach), row) for reach, row in primary.iterrows()}
 
@@ -262,7 +262,7 @@ def teachers_teach(contrasts: pd.DataFrame) -> pd.DataFrame:
 
 
 def student_table(results: ReachResults) -> pd.DataFrame:
-    """Students tried and accepted by reach, and what they can do before fine-tuning."""
+    """Students tried and accepted by reach, and their skills before fine-tuning."""
     groups = results.students.groupby("reach", sort=False)
     table = groups["accepted"].agg(tried="size", accepted="sum").astype(int)
     return table.join(groups[["short", "whole"]].mean()).reset_index()

@@ -1,9 +1,9 @@
 """A pilot of `registers-reach`: what each teacher teaches one student, before rules are compared.
 
 ``python -m lalp.paper.world.reach.pilot`` trains one student of each reach on every teacher alone.
-Its seed is none of the study's. Nothing is scored or selected, so it can be run, and the world's
-difficulty set, before the predictions are tested. It ends with 1 where the world is not as the
-predictions suppose; what was run stands in ``preregistered.yaml``, under `pilots`.
+Its seed is not used in the study. It scores and selects nothing, so it can run, and set the world's
+difficulty, before the predictions are tested. It ends with 1 if the world does not meet the
+predictions' assumptions; ``preregistered.yaml`` lists the runs under `pilots`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def run_pilot(unit: ReachUnit) -> dict[str, Any]:
 
 
 def faults(pilots: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What of the world is not as the predictions suppose, in words; empty if all is.
+    """Failed assumptions of the predictions about the world, in words; empty if there are none.
 
     Example:
         >>> steady = {"accepted": True, "whole": 0.1, "steady": 0.5, "half careful": 0.5}
@@ -68,7 +68,7 @@ def main(
     reach: Annotated[int, Option(help="One reach alone; 0: all.")] = 0,
     seed: Annotated[int, Option(help="Of the students; the study's are counted from 0.")] = SEED,
 ) -> None:
-    """Run the pilot and say what it found."""
+    """Run the pilot and print its results."""
     study, pilots = load_study("reach"), []
     for one in sorted([reach] if reach else study.reaches, reverse=True):
         pilots.append(run_pilot(ReachUnit(study, one, seed)))

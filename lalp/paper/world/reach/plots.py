@@ -22,7 +22,7 @@ _ARMS = (BEFORE, *(teacher.name for teacher in TEACHERS), RANDOM, GALP, LALP, LA
 def plot_reach(contrasts: pd.DataFrame, accuracy: pd.DataFrame, run: str) -> Figure:
     """`contrast_table` and `accuracy_by_arm`, a color and a marker for each reach.
 
-    Thick lines are Student's t intervals over students, thin ones two-level bootstraps.
+    Thick lines are Student's t intervals over students; thin ones are two-level bootstraps.
     """
     fig, (left, right) = plt.subplots(1, 2, figsize=(FULL_WIDTH, 4.2))
     contrasts = contrasts.assign(row=contrasts["contrast"])
@@ -36,7 +36,7 @@ def plot_reach(contrasts: pd.DataFrame, accuracy: pd.DataFrame, run: str) -> Fig
 
 
 def _draw(axis: Axes, table: pd.DataFrame, names: Sequence[str], column: str) -> None:
-    """A row for each name from top to bottom, in it a point for each reach."""
+    """A row for each name from top to bottom, with a point for each reach."""
     colors = sns.color_palette("colorblind")
     reaches = sorted(table["reach"].unique())
     for place, reach in enumerate(reaches):

@@ -1,13 +1,13 @@
 r"""The family `registers-reach`: each operand was set ``reach`` moves back.
 
-A prompt reads as one of `registers` does: ``a = 6 ; b +1 ; c *9 ; d +2 :``. With a reach of 1 it
-means the same: each operation changes the register before it. With a reach of 4 it changes the one
-four before it, or ``a`` where there is none so far back. The answer is the last ``reach``
-registers, so that every move counts at every reach.
+A prompt reads like one of `registers`: ``a = 6 ; b +1 ; c *9 ; d +2 :``. With a reach of 1 it means
+the same: each operation changes the register before it. With a reach of 4 it changes the one four
+before it, or ``a`` if there is none so far back. The answer is the last ``reach`` registers, so
+every move counts at every reach.
 
 Only the law differs between reaches: prompts, labels, operations and wordings are the same. No
-teacher leaps. Where the operand stands four moves back, a window of one step does not hold it,
-unless the step before or the step itself restates it.
+teacher leaps. If the operand is four moves back, a window of one step does not hold it, unless the
+step before or the step itself restates it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from lalp.steps.sentences import Span
 
 FAMILY = "registers-reach"
 REACHES = (1, 4)
-_BASE = "registers"  # whose prompts and wordings these are
+_BASE = "registers"  # the source of these prompts and wordings
 _MOVES, _CHECKS, FILLERS = world.WORDINGS
 MOVES, CHECK = _MOVES[_BASE], _CHECKS[_BASE]
 _ANSWER = r"the answer is \boxed{{ {value} }}."
-# Draws for each problem wanted: short ones come twice.
+# Draws for each wanted problem: short ones repeat.
 _ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
 class ReachProblem(Problem):
-    """A problem whose moves read the register ``reach`` before their own."""
+    """A problem whose moves read the register ``reach`` places before their own."""
 
     reach: int
 
@@ -77,10 +77,10 @@ def make_problem(reach: int, num_moves: int, rng: np.random.Generator) -> ReachP
 def make_problems(
     reach: int, moves: Sequence[int], count: int, seed: Sequence[int]
 ) -> dict[str, ReachProblem]:
-    """Different problems by prompt id, of the numbers of moves in turn.
+    """Different problems by prompt id, with the numbers of moves in turn.
 
     Raises:
-        InputError: If there are not so many.
+        InputError: If there are too few.
     """
     rng = np.random.default_rng(seed)
     found: dict[str, ReachProblem] = {}
@@ -97,7 +97,7 @@ def make_problems(
 
 
 def shown_before(problem: ReachProblem, start: int) -> list[int]:
-    """Registers that a part of a solution from ``start`` on has to be told: those still read."""
+    """Registers that a part of a solution from ``start`` on must be told: those it still reads."""
     return list(range(max(0, start - problem.reach + 1), start + 1))
 
 
@@ -106,11 +106,11 @@ def write_trace(
 ) -> Trace:
     """Solve a problem as a teacher does, from the value after ``start`` moves on.
 
-    A list of values holds all that are known by then: in a part of a solution, those that are told
-    before it (`shown_before`) and those that it comes to.
+    A list of values holds all values known by then: in a part of a solution, those told before it
+    (`shown_before`) and those it has reached.
 
     Raises:
-        InputError: If the teacher leaps, which moves of independent registers do not allow.
+        InputError: If the teacher leaps: moves of independent registers do not allow it.
     """
     if teacher.leap:
         raise InputError(f"teacher {teacher.name!r} leaps: in {FAMILY} no teacher does")
@@ -136,7 +136,7 @@ def write_values(problem: ReachProblem, places: Sequence[int]) -> str:
 
 
 def _fields(problem: ReachProblem, place: int) -> dict[str, str]:
-    """What a sentence may say of the move to ``place``."""
+    """Possible sentences about the move to ``place``."""
     label, op = LABELS[place], problem.ops[place - 1]
     return {
         "labels": label,
@@ -148,16 +148,16 @@ def _fields(problem: ReachProblem, place: int) -> dict[str, str]:
 
 
 def read_trace(problem: ReachProblem, text: str) -> None:
-    """Read a solution sentence by sentence, and trust nothing.
+    """Read a solution sentence by sentence and check everything.
 
     Raises:
-        InputError: Naming the first sentence that is of no known form, or says what is not so.
+        InputError: Names the first sentence that has an unknown form or is false.
     """
     known, answered = 0, False
     for sentence in re.findall(r"\S[^.]*\.|\S[^.]*$", text):
         if answered:
             raise InputError(f"{sentence!r} comes after the answer")
-        # All that can rightly be said here is written down, so no wording has to be understood.
+        # All correct sentences are listed here, so no wording has to be understood.
         others = [*FILLERS, write_values(problem, range(known + 1))]
         if known:
             others.append(CHECK.format(**_fields(problem, known)))
@@ -180,7 +180,7 @@ def _wordings(problem: ReachProblem, place: int) -> list[str]:
 def make_pool(
     problems: Mapping[str, ReachProblem], teachers: Sequence[Teacher], samples: int, seed: int
 ) -> tuple[Pool, dict[str, list[Span]]]:
-    """Solutions of every problem by every teacher, each read again before it is let in.
+    """Solutions of every problem by every teacher, each read again before it enters.
 
     Returns:
         The pool, and the true steps by response id.

@@ -1,8 +1,8 @@
-"""Committed results of `registers-reach`, checked: the solutions of some students made again.
+"""Check committed results of `registers-reach`: make the solutions of some students again.
 
-What does not depend on a student's weights must be the same on any machine: problems, solutions,
-which of them the arms take that no score chooses, and how many tokens these have. Students trained
-elsewhere are others (`lalp.paper.world.recheck`), so nothing is trained again.
+Results that do not depend on a student's weights must be the same on any machine: problems,
+solutions, the choices of arms that use no score, and their numbers of tokens. Training elsewhere
+gives a different student (`lalp.paper.world.recheck`), so nothing is trained again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lalp.selection import rules
 def check_reach(results: ReachResults, seed: int, study: ReachStudy | None = None) -> pd.DataFrame:
     """Make the solutions of one student of each reach again, drawn by ``seed``.
 
-    ``study`` is that of the results, as set down by default.
+    ``study`` is that of the results; the default is the preregistered one.
 
     Returns:
         One row per check (`lalp.paper.rechecks.compare`).
@@ -46,7 +46,7 @@ def check_reach(results: ReachResults, seed: int, study: ReachStudy | None = Non
 
 
 def solution_table(pool: Pool) -> pd.DataFrame:
-    """A pool without scores as rules of no score choose from it, with each solution's tokens."""
+    """A score table without scores, for rules that use none, with each solution's tokens."""
     tokenizer = make_tokenizer()
     rows = [
         (r.prompt_id, r.response_id, r.teacher, True, len(tokenizer(r.text)["input_ids"]))
@@ -57,7 +57,7 @@ def solution_table(pool: Pool) -> pd.DataFrame:
 
 
 def solution_tokens(unit: ReachUnit) -> pd.DataFrame:
-    """``num_tokens`` of the arms that no score chooses; of a teacher the ``mean`` of a solution."""
+    """``num_tokens`` of the arms that use no score; for a teacher, the ``mean`` of a solution."""
     pool, _ = world.make_pool(unit.problems, TEACHERS, unit.study.samples, unit.seed)
     table = solution_table(pool)
     arms = [unit.labels | {"arm": RANDOM, "num_tokens": _tokens(table, unit.seed)}]

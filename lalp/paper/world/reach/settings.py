@@ -1,4 +1,4 @@
-"""What was set down before anything was trained on a selection, and the studies that follow it."""
+"""The plan set before anything was trained on a selection, and the studies that follow it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PREREGISTERED: dict[str, Any] = read_data("paper/world/reach/preregistered.yaml"
 STUDIES = ("reach", "reach-small")
 TEACHERS = tuple(Teacher(name, **knobs) for name, knobs in PREREGISTERED["teachers"].items())
 
-# Arms besides the teachers'. The table has two teacher mixes, each with three choices of samples:
-# those of GALP and LALP are the best of their own mix by their own score.
+# Arms besides the teachers'. The table has two teacher mixes, each with three choices of samples.
+# Those of GALP and LALP are the best of their own mix by their own score.
 BEFORE, RANDOM, LALP, LALP_WIDE = "before training", "random", "lalp", "lalp@4"
 RANDOM_LIKE_GALP, RANDOM_LIKE_LALP = "random like galp", "random like lalp"
 LALP_LIKE_GALP, GALP_LIKE_LALP = "lalp in galp's mix", "galp in lalp's mix"
@@ -31,7 +31,7 @@ ARMS = (*(teacher.name for teacher in TEACHERS), RANDOM, GALP, LALP, LALP_WIDE, 
         *TABLE[4:])  # fmt: skip
 LALP_COLUMN, WIDE_COLUMN = lalp_column("1"), lalp_column("4")
 
-# Contrasts as weights of arms. Those of a family are corrected together, at each reach.
+# Contrasts as weights of arms. The contrasts of a family are corrected together, at each reach.
 CONTRASTS: dict[str, dict[str, dict[str, float]]] = PREREGISTERED["contrasts"]
 PRIMARY = "primary"
 
@@ -44,16 +44,16 @@ class ReachStudy:
 
     reaches: Annotated[list[Literal[REACHES]], Field(min_length=1)]
     copying: Annotated[float, Field(ge=0, lt=1)]  # share of repetitive documents
-    students: PositiveInt  # accepted ones wanted at each reach
-    most_seeds: PositiveInt  # students tried at each reach at most
-    workers: PositiveInt  # at the same time, at most one per core
+    students: PositiveInt  # accepted students wanted at each reach
+    most_seeds: PositiveInt  # most students tried at each reach
+    workers: PositiveInt  # units run at the same time, at most one per core
     pretraining_tokens: PositiveInt  # of every student
-    gate_short: NonNegativeFloat  # share of short problems to be solved at least
-    gate_whole: NonNegativeFloat  # share of whole problems to be solved at most
+    gate_short: NonNegativeFloat  # least share of short problems solved
+    gate_whole: NonNegativeFloat  # largest share of whole problems solved
     fewest_moves: Annotated[int, Field(ge=3, le=len(LABELS) - 1)]
     most_moves: Annotated[int, Field(ge=3, le=len(LABELS) - 1)]
-    problems: PositiveInt  # whose solutions are selected and trained on
-    samples: PositiveInt  # solutions of each by every teacher
+    problems: PositiveInt  # prompts whose solutions are selected and trained on
+    samples: PositiveInt  # solutions of each problem by every teacher
     held_out: PositiveInt  # problems that the trained students answer
     learning_rate: NonNegativeFloat  # of the fine-tuning, at its highest
     epochs: PositiveInt
@@ -67,7 +67,7 @@ class ReachStudy:
 
 
 def load_study(name: str) -> ReachStudy:
-    """The study as set down, or ``reach-small``, which differs from it in sizes alone.
+    """The preregistered study, or ``reach-small``, which differs only in sizes.
 
     Raises:
         InputError: If there is no such study.

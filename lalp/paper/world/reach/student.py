@@ -1,11 +1,11 @@
-"""The student of `registers-reach`: that of step world, schooled under one reach.
+"""The student of `registers-reach`: that of step world, trained under one reach.
 
 Model, tokenizer, drills and optimizer are those of `lalp.paper.world.student`. Only parts of
-solutions and short whole ones follow the reach. A part that begins in the middle is told the
-registers that are still read, in a list which is not in the loss. So before fine-tuning the student
-can do every move whose operand stands in a list, in the prompt or in the step before: it has
-learned locally, as the paper's theory assumes. To fetch an operand from a step further back is left
-to fine-tuning, like the length of whole solutions.
+solutions and short whole ones follow the reach. A part that begins in the middle starts with a list
+of the registers that it still reads; the list is not in the loss. So before fine-tuning, the
+student can do every move whose operand is in a list, in the prompt or in the step before: it has
+learned locally, as the paper's theory assumes. Only fine-tuning teaches it to fetch an operand from
+further back, and the length of whole solutions.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lalp.paper.world.reach import problems as world
 from lalp.paper.world.reach.problems import ReachProblem
 from lalp.paper.world.student import SCHOOLING, SHORT_MOVES, Schooling, make_model, make_tokenizer
 
-# A style of its own for each solution that is read, as in `lalp.paper.world.student`.
+# Each solution that it reads has its own style, as in `lalp.paper.world.student`.
 _KNOBS = {"scaffolding": 0.8, "restating": 0.8, "checking": 0.6}
 
 
@@ -41,7 +41,7 @@ class ReachSchooling(Schooling):
 
 
 def _solve(problem: ReachProblem, rng: np.random.Generator, start: int = 0) -> Trace:
-    """A solution in a style drawn anew: with or without scaffolding, lists and checks."""
+    """A solution in a newly drawn style: with or without scaffolding, lists and checks."""
     has = rng.random(len(_KNOBS)) < 0.5
     style = {name: value * on for (name, value), on in zip(_KNOBS.items(), has, strict=True)}
     return world.write_trace(problem, Teacher("any", **style), rng, start)
@@ -50,8 +50,8 @@ def _solve(problem: ReachProblem, rng: np.random.Generator, start: int = 0) -> T
 def _part(school: ReachSchooling, rng: np.random.Generator) -> list[base._Piece]:
     """One or two steps to read, and one or two more to predict; the answer if they are the last.
 
-    A part has four steps at most, so that its operands stand in the prompt, in the list that it is
-    told, or in the step before: nothing shows how to fetch one from a step further back.
+    A part has four steps at most, so its operands are in the prompt, in its first list, or in the
+    step before. Nothing shows how to fetch one from a step further back.
     """
     low, high = school.moves
     problem = world.make_problem(school.reach, int(rng.integers(low, high + 1)), rng)
@@ -76,21 +76,21 @@ _OWN = {base._part: _part, base._short: _short}
 
 
 def phases(school: ReachSchooling) -> list[tuple[float, dict[base._Maker, float]]]:
-    """Those of step world's student, with parts and short solutions under the reach."""
+    """The phases of step world's student, with parts and short solutions under the reach."""
     return [
         (share, {_OWN.get(kind, kind): weight for kind, weight in kinds.items()})
         for share, kinds in base._phases(school)
     ]
 
 
-# What follows differs from `lalp.paper.world.student` in the phases alone. It stands here again
-# because students already trained are named by a hash over that file.
+# The rest differs from `lalp.paper.world.student` only in the phases. It is repeated here because
+# the names of trained students contain a hash of that file.
 
 
 def documents(
     school: ReachSchooling, tokenizer: PreTrainedTokenizerFast, course: base._Course
 ) -> Iterator[base._Document]:
-    """One document after another, of the phase that the course is in."""
+    """One document after another, from the current phase of the course."""
     rng = np.random.default_rng([school.seed, 77])
     vocab, plan = tokenizer.get_vocab(), phases(school)
     written, begun = 0, (0, 0)
@@ -105,7 +105,7 @@ def documents(
         for i in rng.choice(len(makers), size=base._BLOCK, p=shares / shares.sum()):
             ids, labels = base._encode(makers[i](school, rng), vocab)
             yield ids, labels, written / school.tokens
-            # Repeated lists come on top of the tokens, so that all students read as much else.
+            # Repeated lists are extra tokens, so all students read the same amount of other text.
             extra = is_last and makers[i] in (base._repetitive, base._unconnected)
             written += 0 if extra else len(ids)
 
@@ -113,7 +113,7 @@ def documents(
 def batches(
     school: ReachSchooling, tokenizer: PreTrainedTokenizerFast, course: base._Course
 ) -> Iterator[base._Batch]:
-    """Padded batches of documents of like length, with the share of pre-training that is over."""
+    """Padded batches of documents of like length, with the finished share of pre-training."""
     rng = np.random.default_rng([school.seed, 78])
     stream = documents(school, tokenizer, course)
     while block := list(islice(stream, base._BLOCK)):
@@ -135,7 +135,7 @@ def batches(
 def pretrain(school: ReachSchooling, out: Path) -> None:
     """Train a student from scratch, and write weights, tokenizer and `SCHOOLING` to ``out``.
 
-    A student that is there already is kept.
+    An existing student is kept.
     """
     if (out / SCHOOLING).is_file():
         return
@@ -148,20 +148,20 @@ def pretrain(school: ReachSchooling, out: Path) -> None:
         model.save_pretrained(out)
         tokenizer.save_pretrained(out)
     report = {"seconds": time.monotonic() - started, "loss": float(np.mean(losses[-50:]))}
-    # Last, since it says that all else is there.
+    # Last, because it marks the folder as complete.
     write_json(out / SCHOOLING, asdict(school) | report)
 
 
 def _steps(
     model: LlamaForCausalLM, school: ReachSchooling, tokenizer: PreTrainedTokenizerFast
 ) -> Iterator[float]:
-    """Optimizer steps until the tokens are used up; the loss of each."""
+    """Run optimizer steps until the tokens are used up; return the loss of each."""
     top = base._LEARNING_RATE
     optimizer = torch.optim.AdamW(model.parameters(), lr=top, weight_decay=0.01, fused=True)
     model.train()
     course, last = base._Course(), len(phases(school)) - 1
     for ids, labels, share in batches(school, tokenizer, course):
-        share = min(share, 1.0)  # the last documents may be more than is left
+        share = min(share, 1.0)  # the last documents may exceed the remaining tokens
         rate = top * min(1.0, share / 0.02 + 0.01)
         for group in optimizer.param_groups:
             group["lr"] = rate * (0.05 + 0.95 * (1 + math.cos(math.pi * share)) / 2)

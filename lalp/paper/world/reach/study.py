@@ -1,10 +1,10 @@
-"""The study of `registers-reach`: one student, one pool, eleven arms; as many students as set down.
+"""The study of `registers-reach`: one student, one pool, eleven arms; as many students as planned.
 
-A unit is one student of one reach. It is pre-trained and gated, it scores the teachers' solutions,
-is fine-tuned on every arm's selection by the same code as any other student, and solves held-out
-problems. Every stage is kept under a name made from everything that decides it, so that a killed
-run goes on where it stopped. A worker takes one student from the first stage to the last: what is
-done when a run is stopped are whole students.
+A unit is one student of one reach. It is pre-trained and gated, and scores the teachers' solutions.
+It is fine-tuned on every arm's selection by the same code as any other student, and solves held-out
+problems. Every stage is kept under a name made from everything that decides it, so a killed run
+continues where it stopped. A worker takes one student from the first stage to the last, so a
+stopped run has finished whole students.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lalp.scoring.run import score
 from lalp.selection import matched, rules
 from lalp.students.student import load_student
 
-# Read once, because another version may be saved while a long run is going.
+# Read once, because another version may be saved during a long run.
 _STUDENT_CODE = [
     *(fingerprint(f"paper.world.{part}problems", f"paper.world.{part}student")
       for part in ("", "reach.")),
@@ -57,7 +57,7 @@ class ReachUnit:
 
     @property
     def labels(self) -> dict[str, Any]:
-        """What tables name the unit by."""
+        """The columns that name the unit in tables."""
         return dict(zip(UNIT, (self.reach, self.seed), strict=True))
 
     @property
@@ -78,25 +78,25 @@ class ReachUnit:
 
     @cached_property
     def problems(self) -> dict[str, ReachProblem]:
-        """Whose solutions are scored, selected and trained on."""
+        """Problems whose solutions are scored, selected and trained on."""
         return world.make_problems(self.reach, self.moves, self.study.problems, (self.seed, 1))
 
     @cached_property
     def held_out(self) -> dict[str, ReachProblem]:
-        """Solved by every trained student; none of them is trained on."""
+        """Problems that every trained student solves; none of them is trained on."""
         prompts = {problem.prompt for problem in self.problems.values()}
-        # Twice as many as wanted, because some of them may be among those trained on.
+        # Twice as many as wanted, because some may be among the training problems.
         found = world.make_problems(self.reach, self.moves, 2 * self.study.held_out, (self.seed, 2))
         fresh = ((key, p) for key, p in found.items() if p.prompt not in prompts)
         return dict(islice(fresh, self.study.held_out))
 
 
 def gate(unit: ReachUnit) -> dict[str, Any]:
-    """Pre-train a student and measure it before any fine-tuning; what is there is read.
+    """Pre-train a student and measure it before any fine-tuning; kept results are read.
 
     Returns:
-        ``short`` and ``whole``, shares of problems of one to three moves and of whole ones that it
-        solves; ``solved``, a digit for each whole one; and whether it is ``accepted``.
+        ``short`` and ``whole``: solved shares of problems of one to three moves and of whole ones;
+        ``solved``: a digit for each whole one; and whether the student is ``accepted``.
     """
     prompts = [problem.prompt for problem in unit.held_out.values()]
     path = unit.student / REPORTS / f"gate-{digest([prompts, _GATE_CODE])}.json"
@@ -151,8 +151,8 @@ def run_unit(unit: ReachUnit) -> dict[str, pd.DataFrame]:
     """Score, select, fine-tune and evaluate an accepted student; finished arms are read.
 
     Returns:
-        ``arms``: one row per arm, the untrained student first: what was selected (examples, tokens,
-        mean scores, teachers' shares) and what `lalp.paper.world.study.run_arm` reports.
+        ``arms``: one row per arm, the untrained student first: the selection (examples, tokens,
+        mean scores, teachers' shares) and the report of `lalp.paper.world.study.run_arm`.
         ``means``: mean scores by teacher.
     """
     pool, table = unit_scores(unit)
@@ -181,7 +181,7 @@ def run_unit(unit: ReachUnit) -> dict[str, pd.DataFrame]:
 
 
 def _finish(unit: ReachUnit) -> None:
-    """Everything of one student, or its gate alone if it is rejected."""
+    """All results of one student, or only its gate if it is rejected."""
     if gate(unit)["accepted"]:
         run_unit(unit)
 
@@ -198,7 +198,7 @@ _TEXTS = ("arm", "solved", "teacher", "score")
 
 @dataclass(frozen=True)
 class ReachResults:
-    """What a study gives: tables with one row per student tried, arm, and mean score.
+    """Results of a study: tables with one row per student tried, arm, and mean score.
 
     ``provenance`` has study, commit, hours and versions of a committed run; empty for a live one.
     """
@@ -210,9 +210,9 @@ class ReachResults:
 
 
 def run_reach(study: ReachStudy) -> ReachResults:
-    """Everything of a study; what is there already is read.
+    """All results of a study; finished parts are read.
 
-    Seeds are tried in turn, at all reaches, until there are enough accepted students or seeds are
+    Seeds are tried in turn, at all reaches, until enough students are accepted or the seeds are
     used up.
     """
     tried: dict[int, list[dict[str, Any]]] = {reach: [] for reach in study.reaches}
@@ -225,7 +225,7 @@ def run_reach(study: ReachStudy) -> ReachResults:
 
 
 def _next_units(study: ReachStudy, tried: Mapping[int, list[dict[str, Any]]]) -> list[ReachUnit]:
-    """Students still lacking; both reaches of a seed beside each other."""
+    """Missing students; both reaches of a seed are neighbours."""
     units = []
     for reach, reports in tried.items():
         lacking = study.students - sum(report["accepted"] for report in reports)
@@ -235,7 +235,7 @@ def _next_units(study: ReachStudy, tried: Mapping[int, list[dict[str, Any]]]) ->
 
 
 def collect(study: ReachStudy, reports: list[dict[str, Any]]) -> ReachResults:
-    """The tables of students whose gates are given; arms of those accepted."""
+    """The tables of students with the given gates; arms only of the accepted ones."""
     units = [ReachUnit(study, r["reach"], r["seed"]) for r in reports if r["accepted"]]
     tables = [run_unit(unit) for unit in units]
     tables = tables or [{name: pd.DataFrame(columns=_EMPTY[name]) for name in ("arms", "means")}]
@@ -246,5 +246,5 @@ def collect(study: ReachStudy, reports: list[dict[str, Any]]) -> ReachResults:
 
 
 def load_results(name: str = "reach") -> ReachResults:
-    """The committed results of a study; `InputError` if a file of them is missing."""
+    """The committed results of a study; `InputError` if one of their files is missing."""
     return load_committed(ReachResults, f"world_{name}", f"make world PROFILE={name}", _TEXTS)
