@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -65,6 +65,17 @@ def did_you_mean(name: object, known: Iterable[object]) -> str:
     listed = f"there are {', '.join(names)}" if names else "there are none"
     close = likeliest(name, names)
     return f"{close} {listed[0].upper()}{listed[1:]}" if close else listed
+
+
+def no_such(what: str, name: str, known: Sequence[str]) -> str:
+    """That a name is not among many, with those nearest to it, or the first ones.
+
+    Example:
+        >>> no_such("prompt", "p9", ["alpha", "beta", "gamma", "delta"])
+        "no prompt 'p9': did you mean 'alpha' or 'beta' or 'gamma'?"
+    """
+    close = close_names(name, known, n=3, cutoff=0.5) or known[:3]
+    return f"no {what} {name!r}: did you mean {' or '.join(map(repr, close)) or 'another table'}?"
 
 
 def likeliest(name: object, known: Iterable[object]) -> str:

@@ -14,15 +14,18 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from typer import Option
 
 from lalp.cli.options import run_main
 from lalp.errors import InputError
-from lalp.files import cache_dir, write_json, write_text
+from lalp.files import atomic_path, cache_dir, write_json, write_text
 from lalp.paper import root_dir
 
 _Results = TypeVar("_Results")
 _PROVENANCE = "provenance.json"
+_TEXTS = b"lalp texts"
 # The same run on another machine may be this far off (nats, the bar of exact scores). The relative
 # part is there because tables hold six digits, and the last one may flip.
 _SAME = {"atol": 1e-4, "rtol": 1e-5}
@@ -58,6 +61,22 @@ def load_results(
     except (OSError, ValueError) as error:
         raise InputError(f"{folder}: no results of that run ({error}): run {command}") from error
     return kind(**tables, provenance=provenance)
+
+
+def write_table(path: Path, frame: pd.DataFrame, texts: str) -> None:
+    """Write a table as Parquet, with a note of the texts and settings that it was made of."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    said = (table.schema.metadata or {}) | {_TEXTS: texts.encode()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as made:
+        pq.write_table(
+            table.replace_schema_metadata(said), made, compression="zstd", compression_level=19
+        )
+
+
+def made_of(path: Path) -> str:
+    """The note of a table that `write_table` wrote; empty if there is none."""
+    return (pq.read_schema(path).metadata or {}).get(_TEXTS, b"").decode()
 
 
 def _folder(run: str | Path) -> Path:

@@ -20,11 +20,12 @@ from lalp.errors import InputError, did_you_mean
 from lalp.files import fingerprint, write_json, write_text
 from lalp.paper import root_dir
 from lalp.paper.champ.champ import pick_candidates
-from lalp.paper.champ.pool import profile_pool, profile_scores
+from lalp.paper.champ.pool import profile_pool, profile_scores, verified_scores
 from lalp.paper.conditioning.tokens import shuffled_tokens
+from lalp.paper.coverage.results import save_coverage
 from lalp.paper.profiles import Profile, load_profile
 from lalp.paper.provenance import commit, describe_run
-from lalp.paper.scores import keeping, scores_of
+from lalp.paper.scores import keeping
 from lalp.paper.selection.precision import bfloat16_scores
 from lalp.paper.selection.splitters import scores_under, splitter_scores
 from lalp.paper.traces import load_traces
@@ -43,11 +44,10 @@ from lalp.paper.traces.plan import (
 from lalp.paper.traces.pool import DATA_SETS
 from lalp.paper.traces.tokens import token_tables
 from lalp.pools.pool import Pool
-from lalp.scoring.run import score
 from lalp.steps.splitters import split_pool
 from lalp.students.student import find_student, load_tokenizer
 
-_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
+_PACKAGES = ("torch", "transformers", "tokenizers", "sentence-transformers", "numpy")
 # The packages of `lalp` whose code decides the numbers, besides the pool's own.
 _CODE = ("scoring", "steps", "students", "grading")
 
@@ -79,21 +79,20 @@ def champ_bfloat16(profile: Profile) -> None:
     bfloat16_scores(profile, profile_pool(profile)[0])
 
 
+def champ_coverage(profile: Profile) -> None:
+    """Nearest neighbours of all texts that 01 compares."""
+    chosen = pick_candidates(profile_pool(profile)[0], profile.coverage_prompts, 1)
+    save_coverage(profile, chosen, 0)
+
+
 def champ_pairs(profile: Profile) -> None:
     """One response of every teacher to every prompt that two teachers solved."""
-    _score_more(profile, "pairs", profile.coverage_prompts, 1)
+    verified_scores(profile, profile_pool(profile)[0], "pairs")
 
 
 def champ_all(profile: Profile) -> None:
-    """Every verified response."""
-    _score_more(profile, "all", 10**6, 10**6)
-
-
-def _score_more(profile: Profile, part: str, num_prompts: int, per_teacher: int) -> None:
-    """GALP and the main window of more of the pool's responses, without their tokens."""
-    candidates = pick_candidates(profile_pool(profile)[0], num_prompts, per_teacher)
-    windows, how = [profile.main_window], {"splitter": profile.splitter}
-    scores_of(profile, part, candidates, lambda some: score(some, profile.student, windows, **how))
+    """Every verified response, under GALP and the main window."""
+    verified_scores(profile, profile_pool(profile)[0], "all")
 
 
 def traces_problems(profile: Profile) -> None:
@@ -175,6 +174,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[Profile], None]]] = {
         "shuffled": champ_shuffled,
         "splitter": champ_splitters,
         "bfloat16": champ_bfloat16,
+        "coverage": champ_coverage,
         "pairs": champ_pairs,
         "all": champ_all,
     },
@@ -212,7 +212,8 @@ def main(
     made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for each in [part] if part else PARTS[name]:
         started, at = time.monotonic(), commit()
-        code = {package: fingerprint(package) for package in (*_CODE, f"paper.{profile.results}")}
+        own = (f"paper.{profile.results}", *(["paper.coverage"] if each == "coverage" else []))
+        code = {package: fingerprint(package) for package in (*_CODE, *own)}
         before = [made[each]] if add and each in made else []
         with keeping(each, adds=add, student=student):
             PARTS[name][each](profile)

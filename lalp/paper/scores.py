@@ -17,12 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lalp.errors import InputError
-from lalp.files import atomic_path, digest
+from lalp.files import digest
 from lalp.paper import root_dir
+from lalp.paper.committed import made_of, write_table
 from lalp.paper.profiles import Profile
 from lalp.paper.rechecks import SAME_NATS
 from lalp.pools.pool import Pool
@@ -33,7 +32,6 @@ from lalp.steps.splitters import Steps
 
 log = logging.getLogger("lalp")
 
-_TEXTS = b"lalp texts"
 _BATCH = 5  # prompts that are scored before the table is written again
 
 
@@ -73,7 +71,8 @@ def scores_of(
     for start in range(0, len(lacking), _BATCH):
         batch = lacking[start : start + _BATCH]
         have = have.joined(compute(_only(pool, batch)), batch, path.name)
-        _write(path, have.ordered(pool), {name: made_for[name] for name in have.prompts})
+        of_prompts = {name: made_for[name] for name in have.prompts}
+        write_table(path, have.ordered(pool), json.dumps(of_prompts))
     return load_scores(path)
 
 
@@ -141,7 +140,7 @@ def _committed(path: Path, made_for: Mapping[str, str]) -> _Rows:
     """A table's rows for prompts whose texts, student and steps are still the same."""
     if not path.is_file():
         return _Rows()
-    of_prompts = json.loads((pq.read_schema(path).metadata or {}).get(_TEXTS, b"{}"))
+    of_prompts = json.loads(made_of(path) or "{}")
     same = tuple(name for name, made in made_for.items() if of_prompts.get(name) == made)
     frame = load_scores(path)
     return _Rows(frame[frame["prompt_id"].isin(same)].reset_index(drop=True), same)
@@ -151,16 +150,6 @@ def _only(pool: Pool, names: Sequence[str]) -> Pool:
     """Some of a pool's prompts, with their responses."""
     kept = tuple(r for r in pool.responses if r.prompt_id in set(names))
     return replace(pool, prompts={name: pool.prompts[name] for name in names}, responses=kept)
-
-
-def _write(path: Path, frame: pd.DataFrame, made_for: Mapping[str, str]) -> None:
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    said = (table.schema.metadata or {}) | {_TEXTS: json.dumps(made_for).encode()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as made:
-        pq.write_table(
-            table.replace_schema_metadata(said), made, compression="zstd", compression_level=19
-        )
 
 
 def recheck(

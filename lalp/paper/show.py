@@ -227,15 +227,12 @@ def show_paper(*numbers: str) -> CaptionedTables:
         >>> caption.partition(":")[0], table.cells["cosine"].tolist()
         ('Table 12 of the paper', ['0.96', '0.94', '0.98', '0.97'])
     """
-    tables = {n: TABLES[n] for n in numbers}
-    return CaptionedTables(
-        {
-            f"Table {number} of the paper: {table.title}": show_table(
-                table.frame, decimals=table.decimals
-            )
-            for number, table in tables.items()
-        }
-    )
+    shown = {}
+    for number in numbers:
+        table = TABLES[number]
+        caption = f"Table {number} of the paper: {table.title}"
+        shown[caption] = show_table(table.frame, decimals=table.decimals)
+    return CaptionedTables(shown)
 
 
 def show_verdicts(verdicts: pd.DataFrame) -> ShownTable:

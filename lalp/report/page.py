@@ -26,7 +26,7 @@ EXAMPLE_POOL = Path(__file__).with_name("pool.jsonl")
 # ipykernel always warns that others on this machine could listen to the kernel.
 _KERNEL = ["--log-level=ERROR"]
 _NEEDED = ("papermill", "nbconvert", "ipykernel", "seaborn")
-_TEMPLATES = jinja2.Environment(
+TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
     undefined=jinja2.StrictUndefined,
     autoescape=True,
@@ -120,7 +120,7 @@ def to_page(notebook: NotebookNode, title: str, parameters: Mapping[str, Any]) -
     body, _ = exporter.from_notebook_node(notebook)
     texts = {name: v if isinstance(v, str) else ", ".join(v) for name, v in parameters.items()}
     settings = {name: one_line(text) for name, text in texts.items()}
-    template = _TEMPLATES.get_template("page.html.j2")
+    template = TEMPLATES.get_template("page.html.j2")
     return template.render(title=title, settings=settings, body=body)
 
 

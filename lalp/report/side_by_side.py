@@ -12,13 +12,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 
-from lalp.errors import InputError, close_names
+from lalp.errors import InputError, no_such
 from lalp.files import write_text
 from lalp.pools.pool import Pool
+from lalp.report.page import TEMPLATES
 from lalp.scoring.columns import GALP, SCORE_COLORS, lalp_column, score_label, windows_of
 from lalp.scoring.equations import self_conditioning_gap
 from lalp.scoring.heat_map import gap_scale, legend, nats, shaded_steps, token_scores
@@ -31,11 +31,6 @@ from lalp.students.student import Student
 WINDOWS = ("0", "1", "4", "all")
 """What is drawn of a pool: the paper's windows in steps that differ most."""
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    undefined=jinja2.StrictUndefined,
-    autoescape=True,
-)
 Pieces = list[tuple[str, str, str]]
 
 
@@ -53,7 +48,7 @@ def score_prompt(
         InputError: If the pool lacks the prompt, or the student cannot be used.
     """
     if prompt_id not in pool.prompts:
-        raise InputError(f"{where}: {_no_prompt(prompt_id, list(pool.prompts))}")
+        raise InputError(f"{where}: {no_such('prompt', prompt_id, list(pool.prompts))}")
     own = tuple(r for r in pool.responses if r.prompt_id == prompt_id)
     alone = Pool({prompt_id: pool.prompts[prompt_id]}, own)
     scores = score(alone, student, list(windows), with_tokens=True, progress=False)
@@ -94,7 +89,7 @@ def side_by_side(
         True
     """
     shown = _shown(scores, windows, where)
-    return _TEMPLATES.get_template("side_by_side.html.j2").render(shown)
+    return TEMPLATES.get_template("side_by_side.html.j2").render(shown)
 
 
 def write_side_by_side(
@@ -115,14 +110,14 @@ def write_side_by_side(
     own = scores[scores["prompt_id"] == prompt_id]
     if own.empty:
         names = list(dict.fromkeys(map(str, scores["prompt_id"])))
-        raise InputError(f"{where}: {_no_prompt(prompt_id, names)}")
+        raise InputError(f"{where}: {no_such('prompt', prompt_id, names)}")
     shown = _shown(own, windows, where)
     facts = {
         "prompt_id": prompt_id,
         "asked": scored_pool(own[:1], where).prompts[prompt_id].messages,
     }
     write_text(
-        Path(path), _TEMPLATES.get_template("side_by_side_page.html.j2").render(shown | facts)
+        Path(path), TEMPLATES.get_template("side_by_side_page.html.j2").render(shown | facts)
     )
     return Path(path)
 
@@ -148,11 +143,6 @@ def prompt_to_draw(scores: pd.DataFrame, window: str) -> str | None:
         is_whole & differs.reindex(is_whole.index, fill_value=False)
     ]
     return None if lengths.empty else str(lengths.idxmin())
-
-
-def _no_prompt(prompt_id: str, known: list[str]) -> str:
-    close = close_names(prompt_id, known, n=3, cutoff=0.5) or known[:3]
-    return f"no prompt {prompt_id!r}: did you mean {' or '.join(map(repr, close))}?"
 
 
 def _shown(scores: pd.DataFrame, windows: Sequence[str] | None, where: str) -> dict[str, Any]:

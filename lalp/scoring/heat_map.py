@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from lalp.errors import InputError, close_names
+from lalp.errors import InputError, no_such
 from lalp.files import atomic_path
 from lalp.pools.pool import show
 from lalp.scoring.columns import GALP, lalp_column, token_column, windows_of
@@ -260,11 +260,7 @@ def heat_map_page(
     found = table[table["response_id"] == response_id]
     if found.empty:
         known = [str(name) for name in table["response_id"]]
-        close = close_names(response_id, known, n=3, cutoff=0.5) or known[:3]
-        raise InputError(
-            f"{where}: no response {response_id!r}: did you mean "
-            f"{' or '.join(repr(name) for name in close) or 'another table'}?"
-        )
+        raise InputError(f"{where}: {no_such('response', response_id, known)}")
     if window is None and len(windows) > 1:
         raise InputError(f"{where}: holds windows {', '.join(windows)}: name one with --window")
     window = windows[0] if window is None else window

@@ -35,6 +35,6 @@ def test_the_command_reads_a_pool_and_a_table(lalp, pool_file, model, tmp_path):
     page = BeautifulSoup(written[0], "html.parser")
     assert load_pool(pool_file).prompts["p1"].messages[-1].content in page.text
     assert [
-        len(part(style="white-space:pre-wrap;overflow-wrap:anywhere;font-size:90%"))
+        len(part(style="white-space:pre-wrap;overflow-wrap:anywhere;font-size:85%"))
         for part in page("details")
     ] == [count] * 2

@@ -664,3 +664,28 @@ def test_bfloat16_beside_float32():
     ]
     orders = [list(grid.mean().sort_values().index) for grid in grids]
     assert orders[0] == orders[1]
+
+
+def test_what_is_said_of_the_second_student_follows_from_its_scores():
+    second = pd.read_parquet(ROOT / "figures" / "traces" / "second.parquet")
+    first = pd.concat(
+        pd.read_parquet(ROOT / "figures" / "traces" / f"{name}.parquet")
+        for name in ("gsm8k", "math")
+    )
+    said = []
+    for column in ("galp", "lalp@4"):
+        gaps = []
+        for scores in (second, first):
+            grid = scores.pivot(index="prompt_id", columns="teacher", values=column)
+            based = grid[["QwQ-32B", "s1.1-32B", "R1-Distill-Qwen-32B"]].mean(axis=1)
+            gaps.append(based - grid["DeepSeek-R1"])
+        change = (gaps[0] - gaps[1].loc[gaps[0].index]).to_numpy()
+        assert len(change) == 40
+        half = stats.t.ppf(0.975, 39) * change.std(ddof=1) / np.sqrt(40)
+        said.append(
+            f"{change.mean():.2f}_ [{change.mean() - half:.2f}, {change.mean() + half:.2f}]"
+        )
+    galp, lalp = said
+    text = PAGES["results.md"]
+    assert f"by {galp.replace('_', ' nats')} under GALP" in text
+    assert f"by {lalp.replace('_', '')} under LALP" in text

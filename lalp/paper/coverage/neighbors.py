@@ -220,14 +220,17 @@ def find_neighbors(
 
 
 def save_neighbors(
-    levels: Mapping[str, Level], neighbors: Mapping[str, pd.DataFrame], profile: str
+    items: Mapping[str, pd.DataFrame], neighbors: Mapping[str, pd.DataFrame], profile: str
 ) -> Path:
-    """Write every held-out text with its nearest training text, a pair a line (Sec. C.8)."""
+    """Write every held-out text with its nearest training text, a pair a line (Sec. C.8).
+
+    ``items`` are all texts of each level, ``neighbors`` come from `find_neighbors`.
+    """
     path = cache_dir() / profile / "coverage_neighbours.jsonl"
     fields = ["prompt_id", "response_id", "teacher", "place", "text"]
     lines = []
     for name, found in neighbors.items():
-        nearest = levels[name].items.iloc[found["nearest"]][fields].to_dict("records")
+        nearest = items[name].iloc[found["nearest"]][fields].to_dict("records")
         held_out = found[fields].to_dict("records")
         for cosine, one, other in zip(found["cosine"], held_out, nearest, strict=True):
             pair = {"level": name, "cosine": float(cosine), "held_out": one, "nearest": other}

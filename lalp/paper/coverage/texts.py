@@ -84,14 +84,11 @@ def shared_boundaries(first: Sequence[Span], second: Sequence[Span]) -> tuple[in
     return len(inner[0] & inner[1]), len(inner[0])
 
 
-def embed_levels(
-    embedder: str, pool: Pool, spans: Mapping[str, Mapping[str, Sequence[Span]]]
-) -> dict[str, Level]:
-    """Embed the texts of every level of `cut_pool`; read kept embeddings from disk.
-
-    Responses appear twice: cut to the embedder's input, and as means of pieces that hold all of
-    their text. Items have the embedder's ``num_tokens`` and ``num_read``.
-    """
+def level_items(
+    pool: Pool, spans: Mapping[str, Mapping[str, Sequence[Span]]]
+) -> dict[str, pd.DataFrame]:
+    """The texts of every level of `cut_pool`, a row each; responses appear twice, for `PIECES`."""
+    columns = ["prompt_id", "response_id", "teacher", "place", "text"]
     levels = {}
     for name, spans_of in spans.items():
         rows = [
@@ -99,19 +96,32 @@ def embed_levels(
             for r in pool.responses
             for place, (start, end) in enumerate(spans_of[r.response_id])
         ]
-        items = pd.DataFrame(rows, columns=["prompt_id", "response_id", "teacher", "place", "text"])
-        found = load_embeddings(embedder, items["text"].tolist())
-        read = np.minimum(found.num_tokens, found.limit)
-        items = items.assign(num_tokens=found.num_tokens, num_read=read)
-        levels[name] = Level(items, found.vectors)
+        levels[name] = pd.DataFrame(rows, columns=columns)
     whole = levels.pop(RESPONSES)
-    items, vectors = whole.items, whole.vectors.copy()
+    return {RESPONSES: whole, PIECES: whole, **levels}
+
+
+def embed_levels(embedder: str, items: Mapping[str, pd.DataFrame]) -> dict[str, Level]:
+    """Embed the texts of every level of `level_items`; read kept embeddings from disk.
+
+    Responses appear twice: cut to the embedder's input, and as means of pieces that hold all of
+    their text. Items get the embedder's ``num_tokens`` and ``num_read``.
+    """
+    levels = {}
+    for name, own in items.items():
+        if name == PIECES:
+            continue
+        found = load_embeddings(embedder, own["text"].tolist())
+        read = np.minimum(found.num_tokens, found.limit)
+        levels[name] = Level(own.assign(num_tokens=found.num_tokens, num_read=read), found.vectors)
+    whole = levels.pop(RESPONSES)
+    own, vectors = whole.items, whole.vectors.copy()
     # What fits into the embedder's input is the same whole as in pieces, so it keeps its vector.
-    cut = (items["num_tokens"] > items["num_read"]).to_numpy()
+    cut = (own["num_tokens"] > own["num_read"]).to_numpy()
     if cut.any():
-        texts = items.loc[cut, "text"].tolist()
+        texts = own.loc[cut, "text"].tolist()
         vectors[cut] = load_embeddings(embedder, texts, chunk_mean=True).vectors
-    pieces = Level(items.assign(num_read=items["num_tokens"]), vectors)
+    pieces = Level(own.assign(num_read=own["num_tokens"]), vectors)
     return {RESPONSES: whole, PIECES: pieces, **levels}
 
 

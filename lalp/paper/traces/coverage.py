@@ -12,7 +12,7 @@ import pandas as pd
 
 from lalp.paper.coverage import measure
 from lalp.paper.coverage.neighbors import assign_folds
-from lalp.paper.coverage.texts import Level, cut_pool, embed_levels, truncation_table
+from lalp.paper.coverage.texts import Level, cut_pool, embed_levels, level_items, truncation_table
 from lalp.paper.profiles import Profile
 from lalp.paper.traces.plan import PLAN
 from lalp.paper.traces.pool import DATA_SETS, MAIN_TEACHERS
@@ -28,7 +28,8 @@ def coverage_tables(profile: Profile, pool: Pool, num_folds: int = 5) -> dict[st
     """
     kept = tuple(r for r in pool.responses if r.teacher in MAIN_TEACHERS)
     chosen, seed = Pool(pool.prompts, kept), PLAN["seed"]
-    levels = embed_levels(profile.embedder, chosen, cut_pool(profile, chosen, seed))
+    items = level_items(chosen, cut_pool(profile, chosen, seed))
+    levels = embed_levels(profile.embedder, items)
     data_of = {r.prompt_id: r.extra["data_set"] for r in kept}
     resampling = {"num_resamples": profile.num_resamples, "seed": seed}
     tables, cut = {}, []

@@ -196,18 +196,22 @@ def student_table(
     """The teachers' orders under two students, on the problems that both scored.
 
     A row per score: both orders, the pairs that ``turn`` between the students, and the ``family``
-    gap under each: the mean of the three teachers based on Qwen2.5 minus DeepSeek-R1's, in nats.
+    gap under each: the mean of the three teachers based on Qwen2.5 minus DeepSeek-R1's, in nats,
+    and the second student's minus the first's, paired by problem.
     """
     both = first[first["prompt_id"].isin(second["prompt_id"])]
     rows = []
     for column in columns:
-        row = {"score": column}
+        row: dict[str, object] = {"score": column}
+        gaps = {}
         for name, scores in (("first", both), ("second", second)):
             grid = problem_means(scores, column)
-            gaps = grid[QWEN_BASED].mean(axis=1) - grid[MAIN_TEACHERS[0]]
-            ends = mean_interval(gaps.to_numpy(), **resampling)
+            gaps[name] = grid[QWEN_BASED].mean(axis=1) - grid[MAIN_TEACHERS[0]]
             row[f"{name}: order"] = mean_order(scores, column)
-            row[f"{name}: family gap"] = Estimate(float(gaps.mean()), *ends, len(gaps))
+        gaps["second minus first"] = gaps["second"] - gaps["first"]  # by problem
+        for name, own in gaps.items():
+            ends = mean_interval(own.to_numpy(), **resampling)
+            row[f"{name}: family gap"] = Estimate(float(own.mean()), *ends, len(own))
         rows.append(row | {"turns": compare_pairs(both, column, column, second)})
     return pd.DataFrame(rows)
 

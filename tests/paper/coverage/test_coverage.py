@@ -401,7 +401,7 @@ def verdicts_of(
     return run_verdict_cells(
         "01_coverage",
         found={RESPONSES: responses, STEPS: steps},
-        levels=levels,
+        items=dict.fromkeys(levels, items),
         truncation=texts.truncation_table(levels).set_index("level"),
         contrasts=contrasts,
         by_category=by_category,
@@ -482,7 +482,7 @@ def test_neighbours_are_written_whole_and_shown_short(tmp_path, monkeypatch):
     rows = [(f"p{i}", "A", f"text {i} " + "word " * 30) for i in range(10)]
     level = level_of(rows, random_units(3, 10))
     found = neighbors.find_neighbors(level, hold_out(level.items, folds_of(10, 5)))
-    path = neighbors.save_neighbors({STEPS: level}, {STEPS: found}, "smoke")
+    path = neighbors.save_neighbors({STEPS: level.items}, {STEPS: found}, "smoke")
     pairs = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(pairs) == 10
     assert pairs[4]["held_out"]["text"] == rows[4][2]
@@ -502,7 +502,7 @@ def test_levels_of_a_pool_with_the_packaged_embedder(tmp_path, monkeypatch):
     monkeypatch.setenv("LALP_CACHE", str(tmp_path))
     profile, pool = load_profile("smoke"), small_pool("c0", "c1")
     spans = texts.cut_pool(profile, pool, 0)
-    levels = texts.embed_levels(profile.embedder, pool, spans)
+    levels = texts.embed_levels(profile.embedder, texts.level_items(pool, spans))
     assert list(levels) == [RESPONSES, PIECES, STEPS, CHUNKS]
     assert [len(level.items) for level in levels.values()] == [12, 12, 36, 36]
     assert "".join(levels[STEPS].items["text"][:3]) == pool.responses[0].text.replace(". ", ".")

@@ -15,8 +15,8 @@ def test_each_data_set_seeks_within_itself_and_then_in_the_other(monkeypatch, tm
     """Texts of a data set are alike, and have a cosine of 0.6 with those of the other one."""
     vectors = {"gsm8k": (1.0, 0.0), "math": (0.6, 0.8)}
 
-    def embed(embedder, pool, spans):
-        levels = embed_levels(embedder, pool, spans)
+    def embed(embedder, items):
+        levels = embed_levels(embedder, items)
         for name, level in levels.items():
             data = level.items["prompt_id"].str.partition("/")[0]
             given = np.array([vectors[one] for one in data], dtype=np.float32)

@@ -173,7 +173,9 @@ def test_the_pooled_verdict_counts_unless_the_data_sets_contradict_each_other():
             "may be due to length (cut)",
         ),
         ("holds", {"cut": "not resolved"}, "not shown beyond length (cut)"),
-        ("does not hold", {"cut": "holds"}, ""),
+        ("does not hold", {"cut": "holds"}, "under cut: holds"),
+        ("does not hold", {"cut": "does not hold"}, ""),
+        ("not resolved", {"cut": "holds", "unmarked": "not resolved"}, "under cut: holds"),
     ],
 )
 def test_controls_of_length_take_a_verdict_back(verdict, controls, expected):
@@ -197,4 +199,10 @@ def test_two_students_by_hand():
     assert rows.loc["galp", "second: family gap"].value == pytest.approx(-2 + 4)
     assert rows.loc["lalp@4", "second: family gap"].value == pytest.approx(-3 + 1)
     assert rows.loc["galp", "first: family gap"].num_units == 4
+    for score in ("galp", "lalp@4"):
+        first, second, difference = (
+            rows.loc[score, f"{name}: family gap"].value
+            for name in ("first", "second", "second minus first")
+        )
+        assert difference == pytest.approx(second - first)
     assert len(rows.loc["galp", "turns"].turned) == 6

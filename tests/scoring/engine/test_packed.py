@@ -115,8 +115,22 @@ def test_what_has_another_form_is_left_alone(family, change, tokenizer):
     assert packed_body(build_student(family, tokenizer, **change)) is None
 
 
-def test_other_dtypes_are_left_alone_and_a_body_that_differs_is_refused(monkeypatch, tokenizer):
-    model = AutoModelForCausalLM.from_config(CONFIGS["llama"](), dtype=torch.bfloat16)
+@pytest.mark.parametrize("family", PACKED)
+def test_in_bfloat16_packed_rows_are_as_near_to_float32_as_the_models_own(family, tokenizer):
+    exact = build_student(family, tokenizer)
+    near = build_student(family, tokenizer)
+    near.model.to(torch.bfloat16)
+    rows = random_rows([3, 40, 1, 300])
+    expected = torch.cat(read_rows_apart(exact, rows))
+    own = (torch.cat(read_rows_apart(near, rows)).float() - expected).norm()
+    found = read_rows(near, rows)
+    assert packed_body(near) is not None and found.dtype == torch.bfloat16
+    assert (found.float() - expected).norm() < 1.5 * own
+    assert 0 < own < 0.05 * expected.norm()
+
+
+def test_float16_is_left_alone_and_a_body_that_differs_is_refused(monkeypatch, tokenizer):
+    model = AutoModelForCausalLM.from_config(CONFIGS["llama"](), dtype=torch.float16)
     assert pack_body(model) is None
     real = packed._rotate
     monkeypatch.setattr(packed, "_rotate", lambda x, cos, sin, out: real(x, cos, -sin, out))
