@@ -62,6 +62,7 @@ class _State:
     starting: dict[Any, Any] = field(default_factory=dict)  # workers
     working: dict[Any, tuple[Any, Piece]] = field(default_factory=dict)
     idle: list[Any] = field(default_factory=list)
+    dead_starts: int = 0  # workers that died while they prepared, since one was ready
 
 
 def connect(address: str) -> None:
@@ -109,7 +110,7 @@ def run_workers(
         on_failure: Is told of each item that cannot be worked on, and why.
 
     Raises:
-        InputError: If workers cannot be prepared.
+        InputError: If workers cannot be prepared, or die of it again and again.
     """
     import ray
 
@@ -197,9 +198,15 @@ def _welcome(ray: Any, state: _State, reference: Any) -> None:
         ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise InputError(f"a worker cannot start: {reason(error.cause)}") from error
-    except ray.exceptions.RayError:
+    except ray.exceptions.RayError as error:
+        state.dead_starts += 1
+        # Where others work, a machine may just have gone; where none does, none ever will.
+        if state.dead_starts >= _MOST_DEATHS and not (state.working or state.idle):
+            told = f"{state.dead_starts} died while they prepared, the last so: {reason(error)}"
+            raise InputError(f"no worker can start: {told[:300]}") from error
         state.starting[worker.prepare.remote()] = worker  # Ray starts it again
     else:
+        state.dead_starts = 0
         state.idle.append(worker)
 
 

@@ -112,6 +112,16 @@ def test_a_worker_that_cannot_start_is_one_clear_error():
         run(make, [[1]])
 
 
+def test_workers_that_die_before_they_are_ready_end_the_run(monkeypatch):
+    monkeypatch.setattr("lalp.cluster.workers._MOST_DEATHS", 2)
+
+    def make():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(InputError, match="no worker can start: 2 died while they prepared"):
+        run(make, [[1]])
+
+
 @pytest.mark.parametrize("wrong", [{"number": 0}, {"gpus": -1.0}, {"address": ""}])
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(InputError, match=r"give ([01] or more|auto, or the address)"):
