@@ -1,7 +1,8 @@
-"""What the scheduler takes of a Ray cluster's time: `python -m benchmarks.cluster`.
+"""How much of a Ray cluster's time the scheduler takes: `python -m benchmarks.cluster`.
 
-The scorer only sleeps, as long as a prompt takes on a GPU or less. Printed is which part of the
-workers' time is work, while all of them are there. A worker here is a process of this machine.
+The scorer only sleeps, for as long as a GPU takes for a prompt, or less. The program prints the
+share of the workers' time that is work, while all of them run. Each worker is a process on this
+machine.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from lalp.cluster.workers import Workers, run_workers
 from lalp.files import write_json
 
 SCALE = Path(__file__).parents[1] / "docs" / "scale.json"
-# Seconds that Ray's processes wait for each other: 10 to 30 by themselves, which is little where
-# other work takes the processors.
+# How long Ray's processes wait for each other. The defaults are 10 to 30 seconds, which is too
+# little if other work takes the processors.
 _PATIENCE = {
     "RAY_gcs_server_port_wait_time_s": "60",
     "RAY_raylet_start_wait_time_s": "60",
@@ -32,7 +33,7 @@ _PATIENCE = {
 
 
 def start(num_cpus: int) -> None:
-    """A small cluster in this process, unless it is in one."""
+    """Start a small cluster, or join the one that ``RAY_ADDRESS`` names."""
     os.environ.update(_PATIENCE | os.environ)
     import ray
 
@@ -46,14 +47,14 @@ def start(num_cpus: int) -> None:
         "include_dashboard": False,
         "log_to_driver": False,
         "logging_level": logging.ERROR,
-        # Else whatever runs beside the workers would come first.
+        # With the default niceness, other processes on the machine would run before the workers.
         "_system_config": {"worker_niceness": 0},
     }
     for attempt in range(3):
         try:
             ray.init(**options)
             return
-        except Exception:  # Ray's own processes have 15 s to start: a busy machine takes longer
+        except Exception:  # Ray's own processes have 15 s to start, too little on a busy machine
             ray.shutdown()
             if attempt == 2:
                 raise
@@ -61,27 +62,27 @@ def start(num_cpus: int) -> None:
 
 @dataclass(frozen=True)
 class Sleeping:
-    """Works on prompts by sleeping; says when it began and ended, and how long it slept."""
+    """Sleeps instead of scoring; tells its process, start and end, and the time to sleep."""
 
     seconds: float
 
     def __call__(self, prompts: Sequence[int]) -> tuple[int, float, float, float]:
-        """Sleep."""
+        """Sleep for some prompts."""
         began = time.time()
         time.sleep(self.seconds * len(prompts))
         return os.getpid(), began, time.time(), self.seconds * len(prompts)
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Do nothing, because no scores are kept."""
 
 
 def measure_share(number: int, prompts: int, seconds: float, piece: int) -> dict[str, float]:
-    """Which part of the workers' time is work, while all of them are there."""
+    """The share of the workers' time that is work, while all of them run."""
     pieces = ([*range(n, min(n + piece, prompts))] for n in range(0, prompts, piece))
     make = partial(Sleeping, seconds)
     spans = list(run_workers(Workers("auto", number, 0), make, pieces, _refuse))
     pids = {pid for pid, *_ in spans}
-    # From when the last worker has begun: how long processes take to start is no scheduling.
+    # Count from when the last worker began, because starting processes is not scheduling.
     start = max(min(began for pid, began, *_ in spans if pid == own) for own in pids)
     end = min(max(ended for pid, _, ended, _ in spans if pid == own) for own in pids)
     slept = sum(
@@ -101,14 +102,14 @@ def _refuse(item: int, why: str) -> None:
 
 
 def keep_share(found: dict[str, float]) -> None:
-    """Put what was measured beside the other rates of docs/scale.md, which then is written anew."""
+    """Add the result to docs/scale.json; the printed command then writes docs/scale.md."""
     kept = json.loads(SCALE.read_text(encoding="utf-8"))
     write_json(SCALE, kept | {"share": found})
     print("next: python -m benchmarks.scale --render")
 
 
 def main() -> None:
-    """Measure, print, and keep it."""
+    """Measure the share, print it, and keep it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--prompts", type=int, default=100_000)

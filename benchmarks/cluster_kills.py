@@ -1,7 +1,7 @@
-"""Kills of workers on a Ray cluster of this machine: `python -m benchmarks.cluster_kills`.
+"""Kill workers of a Ray cluster on this machine: `python -m benchmarks.cluster_kills`.
 
-Two workers score a pool again and again. Each time one of them is killed (SIGKILL) at a random
-moment, and the table must be that of one undisturbed process, bit for bit.
+Two workers score a pool again and again. Each time, one of them is killed (SIGKILL) at a random
+moment. The table must still equal that of one undisturbed process, bit for bit.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from lalp.pools.pool import Pool
 from lalp.pools.reading import load_pool
 from lalp.scoring.run import score
 
-_PROMPTS = 48  # of the pool that is scored while workers die
+_PROMPTS = 48  # prompts in the pool that is scored while workers die
 _WINDOWS = ("0", "2")
 
 
 def worker_pids() -> list[int]:
-    """Processes of workers of this cluster, at work or waiting for it; others are left alone."""
+    """The processes of this cluster's workers, busy or idle, and of no other cluster."""
     import ray
 
     gcs, found = ray.get_runtime_context().gcs_address, list[int]()
@@ -52,7 +52,7 @@ def worker_pids() -> list[int]:
 
 
 def kill_one(after: float, done: threading.Event, killed: list[int], rng: random.Random) -> None:
-    """Kill a worker, so many seconds from now, or once there is one; none when all is done."""
+    """Kill a worker after some seconds, or as soon as there is one; none once the run is done."""
     done.wait(after)
     while not done.wait(0.05):
         if pids := worker_pids():
@@ -62,14 +62,14 @@ def kill_one(after: float, done: threading.Event, killed: list[int], rng: random
 
 
 def run_kills(pool: Pool, student: str, number: int, seed: int) -> Iterator[tuple[float, bool]]:
-    """The moment of each kill, in seconds, and whether it hit; AssertionError at a difference."""
+    """Yield each kill's moment in seconds and whether it hit; AssertionError if tables differ."""
     rng = random.Random(seed)
     with TemporaryDirectory() as name:
         options = {"progress": False, "device": "cpu"}
         calm = score(pool, student, _WINDOWS, store=Path(name, "calm"), **options)
         table = partial(_by_workers, pool, student, Path(name), options)
         began = time.monotonic()
-        table("0")  # how long one takes
+        table("0")  # to measure how long one run takes
         length = time.monotonic() - began
         for place in range(1, number + 1):
             moment, done, killed = rng.uniform(0, length), threading.Event(), list[int]()
@@ -97,7 +97,7 @@ def _refuse(reject: Reject) -> None:
 
 
 def main() -> None:
-    """Kill as often as is asked for, and print each moment."""
+    """Kill as often as ``--n`` says, and print the moment of each kill."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster_kills", description=__doc__)
     parser.add_argument("--n", type=int, default=20, help="kills")
     parser.add_argument("--seed", type=int, default=None)

@@ -1,9 +1,9 @@
-"""The plan to ten million traces: `python -m benchmarks.scale` measures, computes, writes it down.
+"""The plan for ten million traces: `python -m benchmarks.scale` measures, computes and writes it.
 
-Rates of this machine are measured in seconds of one processor, so that other work beside it does
-not count, and kept in ``docs/scale.json``. Everything else is computed from them and from the
-assumptions below into the last section of ``docs/scale.md``; with ``--render`` nothing is measured
-again.
+Rates of this machine are measured in seconds of one processor, so that other work on the machine
+does not count. They are kept in ``docs/scale.json``. Everything else is computed from these rates
+and from the assumptions below, and written into the last section of ``docs/scale.md``. With
+``--render``, nothing is measured again.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ _PIECE = "So 3x + 4y = 12, and since y = x - 1 we have 7x = 16. Wait, let me che
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What nobody measured here; a range of two around the hours is due to them."""
+    """Values that were not measured here. They make the hours uncertain by a factor of two."""
 
     traces: int = 10_000_000
-    candidates: int = 4  # of a prompt
-    tokens: int = 12_000  # of a trace
-    steps: int = 400  # of a trace
+    candidates: int = 4  # per prompt
+    tokens: int = 12_000  # per trace
+    steps: int = 400  # per trace
     prompt_tokens: int = 200
-    characters: float = 3.5  # of a token, one byte each
+    characters: float = 3.5  # per token, one byte each
     gpus: int = 64
     gpu: str = "H100"
     gpu_flops: float = 989e12
-    gpu_share: float = 0.5  # of that, reached by forward passes
-    gpu_price: float = 2.5  # dollars an hour
-    disk: float = 1e9  # bytes a second, of a shared folder and of the driver's TMPDIR
+    gpu_share: float = 0.5  # the share of that which forward passes reach
+    gpu_price: float = 2.5  # dollars per hour
+    disk: float = 1e9  # bytes per second, of a shared folder and of the driver's TMPDIR
 
     @property
     def text_bytes(self) -> float:
-        """Of all traces."""
+        """Bytes of the texts of all traces."""
         return self.traces * self.tokens * self.characters
 
 
@@ -71,7 +71,7 @@ PLAN = Assumptions()
 
 
 def _rate(work: Callable[[], Any], amount: float, least: float = 1.0) -> float:
-    """Amount per second of one processor."""
+    """Amount of work per second of one processor."""
     work()
     began, times = time.process_time(), 0
     while time.process_time() - began < least:
@@ -81,7 +81,7 @@ def _rate(work: Callable[[], Any], amount: float, least: float = 1.0) -> float:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """What the parts around the student take: characters a second, bytes of a score."""
+    """Measure the parts around the student: characters per second, and bytes per response."""
     small_student(folder / "student")
     tokenizer = load_tokenizer(str(folder / "student"))
     text = (_PIECE * (int(PLAN.tokens * PLAN.characters) // len(_PIECE) + 1))[
@@ -104,7 +104,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 
 def _memory_of_response(number: int = 20_000) -> float:
-    """Bytes that the driver keeps of a response while it is scored: where it lies, ids, scores."""
+    """Bytes that the driver holds per response during scoring: its place, ids and scores."""
     tracemalloc.start()
     spooled = SpooledResponses(
         Response(f"prompt-{n // 4}/{'ABCD'[n % 4]}/0", f"prompt-{n // 4}", "ABCD"[n % 4], "x")
@@ -116,12 +116,12 @@ def _memory_of_response(number: int = 20_000) -> float:
     scores = np.zeros((number, 8))
     found, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # The table of scores is there twice when it is put in the pool's order.
+    # The table of scores exists twice while it is put in the pool's order.
     return (found + scores.nbytes) / number + len("prompt-12345/A/0")
 
 
 def _stored_bytes(with_tokens: bool) -> float:
-    """Of a response in the store."""
+    """Bytes per response in the store."""
     rng, form = np.random.default_rng(0), Form(("galp", "lalp@4"), with_tokens)
     number = 4 if with_tokens else 400
     rows = []
@@ -145,7 +145,7 @@ def _stored_bytes(with_tokens: bool) -> float:
 
 
 def student_flops(plan: Assumptions) -> float:
-    """Of all traces under Qwen2.5-7B, GALP and a window of four steps, by lalp's own plan."""
+    """FLOPs of all traces under Qwen2.5-7B, for GALP and a window of four steps, by lalp's plan."""
     config = Qwen2Config(
         vocab_size=152_064,
         hidden_size=3584,
@@ -164,7 +164,7 @@ def student_flops(plan: Assumptions) -> float:
 
 
 def compute(plan: Assumptions, rates: dict[str, float]) -> dict[str, float]:
-    """Hours, bytes and dollars."""
+    """Compute hours, bytes and dollars."""
     flops = student_flops(plan)
     seconds = flops / (plan.gpus * plan.gpu_flops * plan.gpu_share)
     size = plan.text_bytes
@@ -194,7 +194,7 @@ def compute(plan: Assumptions, rates: dict[str, float]) -> dict[str, float]:
 
 
 def render(plan: Assumptions, rates: dict[str, float], share: dict[str, float]) -> str:
-    """The section."""
+    """The text of the section."""
     values = compute(plan, rates) | {f"rate_{name}": rate for name, rate in rates.items()}
     values |= {name: getattr(plan, name) for name in plan.__dataclass_fields__}
     values["feed_rate"] = rates["read"] / values["feed"]
@@ -211,7 +211,7 @@ def render(plan: Assumptions, rates: dict[str, float], share: dict[str, float]) 
 
 
 def with_section(page: str, section: str) -> str:
-    """The page with its last section anew."""
+    """The page with its last section replaced."""
     return page.partition(_HEADING)[0] + section
 
 
@@ -226,7 +226,7 @@ def _say_share(share: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Measure if asked, and write the section."""
+    """Measure, unless ``--render`` is given, and write the section."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--render", action="store_true", help="measure nothing")
     asked = parser.parse_args()

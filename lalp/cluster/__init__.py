@@ -1,1 +1,1 @@
-"""Work that is spread over many machines by Ray (the extra ``cluster``)."""
+"""Spread work over many machines with Ray (the extra ``cluster``)."""

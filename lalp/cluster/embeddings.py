@@ -9,9 +9,10 @@ from lalp.students.embedder import PACKAGED_EMBEDDER, embed_texts, load_embedder
 
 
 class EmbedTexts:
-    """Embeds a column of texts, in ``map_batches`` of ``ray.data``; one embedder a worker.
+    """Embed a column of texts in ``map_batches`` of ``ray.data``, with one embedder per worker.
 
-    A text that is longer than the embedder reads gets the mean of its pieces, as in `embed_texts`.
+    If a text is longer than the embedder's input, it gets the mean embedding of its pieces, as in
+    `embed_texts`.
 
     Raises:
         InputError: If there is no such embedder, or the extra is not installed.
@@ -29,6 +30,6 @@ class EmbedTexts:
         self._embedder, self._column = load_embedder(embedder), column
 
     def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
-        """The batch with a column ``embedding``, of unit length."""
+        """Return the batch with a new column ``embedding`` of unit vectors."""
         vectors = embed_texts(self._embedder, batch[self._column].tolist(), chunk_mean=True)
         return batch.assign(embedding=list(vectors))

@@ -1,8 +1,8 @@
-"""Score a pool on a Ray cluster: whole prompts go to workers, which keep scores in one store.
+"""Score a pool on a Ray cluster: workers score whole prompts and keep the scores in one store.
 
-The workers do what one process does, prompt by prompt, so the table is the same, bit for bit, where
-the machines are; on GPUs but for rounding, since one reads the prompts of a piece together. What is
-in the store is not computed again, whoever put it there.
+Each worker scores prompt by prompt, as one process does. So the table is the same bit for bit if
+the machines are the same. On GPUs it may differ by rounding, because a GPU reads the prompts of a
+piece together. Scores in the store are not computed again, whichever process stored them.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from lalp.steps.splitters import BY_TEXT, Steps, chunk_size, split_pool
 if TYPE_CHECKING:
     from lalp.steps.sentences import Span
 
-# Of a piece of work: seconds on a GPU, and not so little that handing it over counts.
+# Characters of a piece of work. A GPU needs seconds for it, so the time to send it hardly matters.
 _PIECE_CHARACTERS = 1 << 18
-_PIECES = 8  # of each worker at least, so that none waits long for the last
+_PIECES = 8  # for each worker at least, so that no worker waits long for the last piece
 
 
 @dataclass(frozen=True)
 class _Item:
-    """A prompt with its responses, and their steps where they are not cut by the worker."""
+    """A prompt with its responses, and their steps if the worker does not cut them itself."""
 
     pool: Pool
     steps: Mapping[str, list[Span]] | None = None
@@ -59,25 +59,30 @@ def score_on_ray(
     progress: bool = True,
     **settings: Any,
 ) -> tuple[pd.DataFrame, Pool]:
-    """Score a pool as `lalp.score` does, by workers on a cluster; also the pool of its rows.
+    """Score a pool with workers on a cluster, as `lalp.score` does in one process.
 
     Args:
         pool: As for `lalp.score`.
-        workers: How many, and where.
-        student: A name that means the same on every machine.
+        workers: How many workers, and on which cluster.
+        student: A name that means the same student on every machine.
         windows: As for `lalp.score`.
-        on_reject: Is told of each prompt that no worker could score; it is left out of the table.
+        on_reject: Called with each prompt that no worker could score. The table leaves it out.
         splitter: As for `lalp.score`.
         progress: Show how many prompts are done.
-        settings: Other arguments of `lalp.score`; ``store`` is a folder or URL that all share.
+        settings: Other arguments of `lalp.score`. All machines must share the folder or URL in
+            ``store``.
+
+    Returns:
+        The score table, and the pool without the prompts that could not be scored.
 
     Raises:
-        InputError: As `lalp.score`; if there is no such cluster, or no prompt could be scored.
+        InputError: As for `lalp.score`; or if there is no such cluster, or no prompt could be
+            scored.
     """
     own = splitter if isinstance(splitter, str) else "sentences"
     cut = None
     if not (isinstance(splitter, str) and (splitter in BY_TEXT or chunk_size(splitter))):
-        cut = split_pool(pool, splitter)  # such steps are told apart by the whole pool
+        cut = split_pool(pool, splitter)  # these splitters need the whole pool
         own = "sentences"
     settings["store"] = _everywhere(settings.get("store") or cache_dir() / "scores")
     name, threads = _everywhere(student), torch.get_num_threads()
@@ -106,12 +111,12 @@ def score_on_ray(
 
 
 def _everywhere(name: str | Path) -> str:
-    """A path as a worker finds it, which runs in another folder; other names as they are."""
+    """Make a path absolute, because workers run in another folder; keep other names."""
     return str(Path(name).absolute()) if Path(name).exists() or isinstance(name, Path) else name
 
 
 def read_pool(source: str, on_reject: Callable[[Reject], None]) -> Pool:
-    """Read a pool from this machine or from a URL that fsspec reads, without the rows that are bad.
+    """Read a pool from this machine or from a URL that fsspec reads, and leave out bad rows.
 
     Raises:
         InputError: If there is no such pool, or no row of it can be used.
@@ -130,12 +135,12 @@ def read_pool(source: str, on_reject: Callable[[Reject], None]) -> Pool:
 
 
 class _Scoring:
-    """What a worker prepares: a student, which scores prompts."""
+    """A scorer with a student; each worker prepares one and scores prompts with it."""
 
     def __init__(
         self, threads: int, student: str, windows: Sequence[str], splitter: str, settings: dict
     ) -> None:
-        torch.set_num_threads(threads)  # sums are rounded by how many add them
+        torch.set_num_threads(threads)  # the rounding of sums depends on their number
         self._scorer = Scorer(student, windows, splitter=splitter, progress=False, **settings)
 
     def __call__(self, items: list[_Item]) -> tuple[pa.Table, dict[str, Any]]:
@@ -155,7 +160,7 @@ class _Scoring:
 
 @dataclass
 class _Scored:
-    """What workers have sent."""
+    """The scores that workers have sent."""
 
     pile: Pile = field(default_factory=Pile)
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -181,7 +186,7 @@ class _Scored:
 
 
 def _pieces(pool: Pool, cut: Steps | None, number: int) -> Iterator[list[_Item]]:
-    """The pool's prompts, some at a time, each read when a worker is free."""
+    """The pool's prompts in pieces; a piece is read when a worker is free."""
     members: dict[str, list[int]] = {}
     for place, (_, prompt_id, *_) in enumerate(response_facts(pool.responses)):
         members.setdefault(prompt_id, []).append(place)
@@ -206,11 +211,11 @@ def _without(pool: Pool, lost: set[str]) -> Pool:
 
 
 class ScorePrompts:
-    """Scores for a pipeline of your own, in ``map_groups`` or ``map_batches`` of ``ray.data``.
+    """Score prompts in your own ``ray.data`` pipeline, by ``map_groups`` or ``map_batches``.
 
-    A batch holds records of a pool: whole prompts, as ``groupby("prompt_id")`` gives them. Returned
-    are their ids and scores, as `lalp.score` has them. A row that is no record of a pool has its
-    error in ``reason``, and no scores.
+    A batch holds pool records of whole prompts, as ``groupby("prompt_id")`` gives them. The result
+    has their ids and scores, as in `lalp.score`. A row that is not a pool record has no scores, and
+    its error is in ``reason``.
 
     Example:
         >>> import ray  # doctest: +SKIP
@@ -233,7 +238,7 @@ class ScorePrompts:
         rejects: list[Reject] = []
         try:
             pool = import_pool([batch], on_reject=rejects.append)
-        except InputError as error:  # not a record is left
+        except InputError as error:  # no record can be used
             pool, rejects = None, rejects or [Reject("batch", "", str(error), {})]
         bad = pd.DataFrame([_bad_row(reject) for reject in rejects])
         frames = [] if pool is None else [self._scorer(pool)]

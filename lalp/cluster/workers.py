@@ -1,7 +1,8 @@
 """Workers on a Ray cluster: each prepares once, and works until all is done or it dies.
 
-Ray places, starts and restarts them. Only a worker that is ready is given work, and one piece at a
-time: so one that never comes up holds nothing back, and one that is added takes its share.
+Ray places, starts and restarts the workers. A worker gets work only when it is ready, one piece at
+a time. So a worker that never starts delays nothing, and a worker that starts later takes its
+share.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ from lalp.extras import require
 
 log = logging.getLogger("lalp")
 
-_MOST_DEATHS = 5  # of workers at one piece of work, before it is given up
-_PATIENCE = 60.0  # seconds without any worker, before that is told
+# A piece of work fails after this many workers have died of it. The run fails after as many deaths
+# during preparation, if no worker runs.
+_MOST_DEATHS = 5
+_PATIENCE = 60.0  # seconds without any worker before a warning
 _ANSWER = 10.0  # seconds for a cluster to answer at its address
-_LAST_WORDS = 60.0  # seconds for workers to write what they keep
+_LAST_WORDS = 60.0  # seconds for workers to write what they still hold
 
 
 @dataclass(frozen=True)
 class Workers:
-    """How many workers, and what each has.
+    """How many workers, on which cluster, and with how many GPUs each.
 
-    ``address`` is ``auto``, for the cluster that this machine belongs to, or an address of one.
+    ``address`` is the address of a cluster, or ``auto`` for the cluster of this machine.
     """
 
     address: str = "auto"
@@ -48,7 +51,7 @@ class Workers:
 
 @dataclass
 class Piece:
-    """Some items that a worker works on at once, and how often one has died of them."""
+    """Items that a worker gets at once, and how many workers have died of them."""
 
     items: list[Any]
     deaths: int = 0
@@ -56,20 +59,20 @@ class Piece:
 
 @dataclass
 class _State:
-    """Who is at what: what Ray was asked for, by its reference."""
+    """What each worker is doing; a request to Ray is known by its reference."""
 
     waiting: deque[Piece]
-    starting: dict[Any, Any] = field(default_factory=dict)  # workers
+    starting: dict[Any, Any] = field(default_factory=dict)  # the worker of each request to prepare
     working: dict[Any, tuple[Any, Piece]] = field(default_factory=dict)
     idle: list[Any] = field(default_factory=list)
-    dead_starts: int = 0  # workers that died while they prepared, since one was ready
+    dead_starts: int = 0  # deaths during preparation since a worker was last ready
 
 
 def connect(address: str) -> None:
-    """Join a cluster, unless this process is in one.
+    """Join a cluster, unless this process is already in one.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is no such cluster.
     """
     import ray
 
@@ -85,7 +88,7 @@ def connect(address: str) -> None:
 
 
 def _check_answer(address: str) -> None:
-    """OSError if nothing listens at an address, which Ray would try for minutes."""
+    """OSError if nothing listens at an address; Ray itself would try for minutes."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), _ANSWER).close()
@@ -97,20 +100,20 @@ def run_workers(
     pieces: Iterable[list[Any]],
     on_failure: Callable[[Any, str], None],
 ) -> Iterator[Any]:
-    """What workers make of pieces of work, in the order in which they finish.
+    """Yield the results of pieces of work, in the order in which workers finish them.
 
-    A worker that dies is replaced, and its piece is given to another. Where a piece fails, each of
+    If a worker dies, Ray replaces it, and another worker gets its piece. If a piece fails, each of
     its items is tried alone.
 
     Args:
-        workers: Who works.
-        make: Called once by each worker: prepares what is called with each piece, and whose
-            ``close`` is called at the end.
-        pieces: Lists of items; taken one by one, as workers get free.
-        on_failure: Is told of each item that cannot be worked on, and why.
+        workers: How many workers, and on which cluster.
+        make: Each worker calls this once to prepare. It returns an object that the worker calls
+            with each piece. At the end, the object's ``close`` is called.
+        pieces: Lists of items. One list is taken whenever a worker is free.
+        on_failure: Called with each item that failed, and the reason.
 
     Raises:
-        InputError: If workers cannot be prepared, or die of it again and again.
+        InputError: If the preparation fails, or workers die during it again and again.
     """
     import ray
 
@@ -130,13 +133,13 @@ def run_workers(
 
 
 class _Worker:
-    """What runs on the cluster."""
+    """The Ray actor that runs on the cluster."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make, self._work = make, None
 
     def prepare(self) -> int:
-        """Read what is needed; again, if the worker was restarted."""
+        """Load what the work needs; this is called again after a restart."""
         self._work = self._make()
         return os.getpid()
 
@@ -148,7 +151,7 @@ class _Worker:
 
 
 def _give_work(state: _State, source: Iterator[list[Any]]) -> bool:
-    """Give each idle worker a piece; whether anything is left to wait for."""
+    """Give each idle worker a piece, and return whether there is anything to wait for."""
     while state.idle:
         if not state.waiting:
             if (items := next(source, None)) is None:
@@ -156,12 +159,12 @@ def _give_work(state: _State, source: Iterator[list[Any]]) -> bool:
             state.waiting.append(Piece(items))
         worker, piece = state.idle.pop(), state.waiting.popleft()
         state.working[worker.work.remote(piece.items)] = worker, piece
-    # While none is ready, nobody has asked whether there is work at all.
+    # If no worker is idle, the source may still have work for the workers that are starting.
     return bool(state.working or state.waiting or (state.starting and not state.idle))
 
 
 def _take_results(ray: Any, state: _State, on_failure: Callable[[Any, str], None]) -> Iterator[Any]:
-    """Wait until something has happened, and yield what is finished."""
+    """Wait until a request to a worker ends, and yield the finished results."""
     references = [*state.working, *state.starting]
     ready, _ = ray.wait(references, timeout=_PATIENCE)
     if not (ready or state.working):
@@ -192,7 +195,7 @@ def _take_results(ray: Any, state: _State, on_failure: Callable[[Any, str], None
 
 
 def _welcome(ray: Any, state: _State, reference: Any) -> None:
-    """A worker is ready, or could not be."""
+    """Handle a worker that is ready, or whose preparation failed."""
     worker = state.starting.pop(reference)
     try:
         ray.get(reference)
@@ -200,7 +203,7 @@ def _welcome(ray: Any, state: _State, reference: Any) -> None:
         raise InputError(f"a worker cannot start: {reason(error.cause)}") from error
     except ray.exceptions.RayError as error:
         state.dead_starts += 1
-        # Where others work, a machine may just have gone; where none does, none ever will.
+        # If other workers run, perhaps one machine was lost. If none runs, more tries are hopeless.
         if state.dead_starts >= _MOST_DEATHS and not (state.working or state.idle):
             told = f"{state.dead_starts} died while they prepared, the last so: {reason(error)}"
             raise InputError(f"no worker can start: {told[:300]}") from error
@@ -213,7 +216,7 @@ def _welcome(ray: Any, state: _State, reference: Any) -> None:
 def _try_again(
     state: _State, piece: Piece, why: str, on_failure: Callable[[Any, str], None]
 ) -> None:
-    """Try each item of a piece that failed alone; one that was alone is given up."""
+    """Queue each item of a failed piece alone; give up an item that was already alone."""
     if len(piece.items) == 1:
         on_failure(piece.items[0], why)
     else:
@@ -221,7 +224,7 @@ def _try_again(
 
 
 def _close(ray: Any, state: _State) -> None:
-    """Let workers write what they keep; of one that dies meanwhile, that is made again later."""
+    """Let workers write what they hold; if one dies now, a later run computes that again."""
     closing = [worker.close.remote() for worker in state.idle]
     try:
         ray.get(closing, timeout=_LAST_WORDS)

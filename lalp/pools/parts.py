@@ -1,4 +1,4 @@
-"""One of several parts of a pool, by a hash of the prompt's id, for machines that share work."""
+"""Cut a pool into parts by a hash of the prompt's id, for machines that share the work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Part:
         return f"{self.number}/{self.total}"
 
     def holds(self, prompt_id: str) -> bool:
-        """Whether a prompt is of this part: it is of one alone, whatever else a pool holds.
+        """Whether a prompt is in this part; in any pool, each prompt is in exactly one part.
 
         Example:
             >>> [part for part in (1, 2, 3) if Part(part, 3).holds("p1")]
@@ -37,7 +37,7 @@ def parse_part(text: str) -> Part:
     """Read a part such as ``3/8``.
 
     Raises:
-        InputError: If it is none.
+        InputError: If the text is not a part.
 
     Example:
         >>> parse_part("3/8")
@@ -51,7 +51,7 @@ def parse_part(text: str) -> Part:
 
 
 def pool_part(pool: Pool, part: Part) -> tuple[Pool, array]:
-    """The prompts of a part with their responses, and which rows of the pool these are."""
+    """A part's prompts with their responses, and the rows of these responses in the pool."""
     known = response_facts(pool.responses)
     places = array("q", (place for place, facts in enumerate(known) if part.holds(facts[1])))
     responses = (pool.responses[place] for place in places)

@@ -1,7 +1,7 @@
-"""Decoding with vLLM on every GPU of a Ray cluster, by ray.data's processor of language models.
+"""Decoding with vLLM on every GPU of a Ray cluster, with ray.data's processor for language models.
 
-The cluster is that of ``RAY_ADDRESS``, or of this machine. A replica that dies is started again by
-Ray, and its rows are drawn by another. It has not run on GPUs yet.
+``RAY_ADDRESS`` names the cluster; by default it is the cluster of this machine. If a replica dies,
+Ray restarts it, and another replica draws its rows. This code has not run on GPUs yet.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from lalp.errors import InputError
 from lalp.sampling.decoding import Output, Request
 from lalp.sampling.vllm import check_temperatures
 
-# Samples that are drawn by all replicas and kept, before the next: what a kill loses at most.
+# Samples that all replicas draw before any of them is stored. A kill loses at most this many.
 DEFAULT_BATCH_SIZE = 65_536
-_ROWS = 64  # that a replica is handed at once
+_ROWS = 64  # rows that a replica gets at once
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """A model on the GPUs of a cluster, one copy on each ``tensor_parallel`` of them."""
+    """Copies of a model on the GPUs of a cluster; each copy uses ``tensor_parallel`` GPUs."""
 
     source: str
     longest: int  # tokens of a row
@@ -54,7 +54,7 @@ class Replicas:
         return outputs
 
     def settings(self) -> dict[str, Any]:
-        """What the processor is told; both backends turn texts into tokens and back themselves."""
+        """The processor's settings; its text stages are off, because lalp tokenizes the text."""
         engine = {
             "dtype": "bfloat16",
             "tensor_parallel_size": self.tensor_parallel,
@@ -70,7 +70,7 @@ class Replicas:
 
 
 def row_of(number: int, request: Request, stop_ids: frozenset[int]) -> dict[str, Any]:
-    """A sample to draw; its seed is its own, so it does not matter which replica draws it."""
+    """A sample to draw; it has its own seed, so it does not matter which replica draws it."""
     sampling = request.sampling
     params = {
         "n": 1,
@@ -89,7 +89,7 @@ def row_of(number: int, request: Request, stop_ids: frozenset[int]) -> dict[str,
 def outputs_of(
     rows: Sequence[Mapping[str, Any]], number: int, stop_ids: frozenset[int]
 ) -> list[Output]:
-    """What was drawn, in the order of requests: rows come as they are finished.
+    """The drawn samples in the order of the requests; rows arrive in the order they finish.
 
     Raises:
         RuntimeError: If a sample is missing.

@@ -1,4 +1,4 @@
-"""Scores of a pool while they come together, from the store and from the student."""
+"""Gather the scores of a pool from the store and from the student."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from lalp.scoring.shards import Form, Pile, group_runs, reason_column
 
 
 class Gathered:
-    """The prompt groups of a pool, each known by a number, and the parts of their scores.
+    """The prompt groups of a pool, each with a number, and the parts of their scores.
 
-    Two prompts may hold the same texts: they are one group, and scored once. Held are numbers for
-    each response and group, not objects.
+    Prompts with the same texts are one group, which is scored once. For each response and group,
+    numbers are kept in memory, not objects.
     """
 
     def __init__(self, form: Form) -> None:
         self.form = form
         self._numbers: dict[bytes, int] = {}
         self._sizes = array("q")  # responses of each group
-        # Of each response, as groups were asked for: its group, its place there, its id.
+        # For each response, in the order of `ask`: its group, its place there, its id.
         self._owners, self._places, self._ids = array("q"), array("q"), list[str]()
         self._piles = {part: Pile() for part in form.parts}
         self._rows: dict[str, np.ndarray] = {}
 
     def ask(self, group: PromptGroup) -> bool:
-        """Say that the scores of a group are wanted; whether it is a new one. All asking first."""
+        """Request the scores of a group before `begin`, and return whether the group is new."""
         digest = bytes.fromhex(group.digest)
         number = self._numbers.setdefault(digest, len(self._numbers))
         self._owners.extend([number] * len(group.responses))
@@ -44,23 +44,23 @@ class Gathered:
         return is_new
 
     def begin(self) -> None:
-        """All groups are asked for: from now on rows are added."""
-        # In each part's pile the first row of each group; -1 while there is none.
+        """End the requests; from now on, rows can be added."""
+        # For each part, the first row of each group in the part's pile; -1 if it has none yet.
         self._rows = {part: np.full(len(self._sizes), -1) for part in self.form.parts}
         heads = group_heads(list(self._numbers))
         self._order = np.argsort(heads)
         self._heads = heads[self._order]
 
     def by_digest(self) -> list[int]:
-        """The groups' numbers in an order that the pool's does not change."""
+        """The groups' numbers, in an order that does not depend on the pool's order."""
         return self._order.tolist()
 
     def lacking(self, number: int) -> tuple[str, ...]:
-        """The parts that a group, by its number, has no scores for yet."""
+        """The parts for which a group, given by number, has no scores yet."""
         return tuple(part for part, rows in self._rows.items() if rows[number] < 0)
 
     def lacks(self, form: Form, heads: np.ndarray | None = None) -> bool:
-        """Whether some part of a form is lacking, to any group or to one with such a head."""
+        """Whether any group, or any with one of these heads, lacks some part of a form."""
         if self.form.with_tokens and not form.with_tokens:
             return False
         numbers = slice(None)
@@ -71,7 +71,7 @@ class Gathered:
         return any((self._rows[part][numbers] < 0).any() for part in self._shared(form))
 
     def add(self, table: pa.Table, form: Form) -> None:
-        """Take from rows of whole groups whatever is lacking.
+        """Take the parts that are still lacking from rows of whole groups.
 
         Raises:
             ValueError: If a group has another number of rows than it has responses.
@@ -100,7 +100,7 @@ class Gathered:
         return [part for part in self.form.parts if part in form.parts]
 
     def join(self, pool: Pool) -> pd.DataFrame:
-        """Ids next to scores, in the pool's order."""
+        """The table of ids and scores, in the pool's order."""
         ids = pool_ids(pool)
         owners = np.frombuffer(self._owners, np.int64)
         places = np.frombuffer(self._places, np.int64)
@@ -132,7 +132,7 @@ def pool_ids(pool: Pool) -> pd.DataFrame:
 
 
 def group_heads(digests: Sequence[bytes]) -> np.ndarray:
-    """Eight bytes of each digest as a number, to compare many at once."""
+    """The first eight bytes of each digest as a number, to compare many at once."""
     if not digests:
         return np.empty(0, np.uint64)
     raw = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1)
@@ -144,7 +144,7 @@ def _empty(form: Form, part: str) -> pa.Table:
 
 
 def _reasons(columns: Sequence[tuple[str, pa.ChunkedArray]]) -> pa.Array:
-    """Why scores are NaN, in one text for each row; null where none is."""
+    """Why scores are NaN, in one text for each row; null if none is NaN."""
     texts: dict[int, list[str]] = {}
     for part, column in columns:
         if column.null_count < len(column):

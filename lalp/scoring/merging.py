@@ -1,4 +1,4 @@
-"""Put score tables together: the parts of one pool, in its order, or tables of several pools."""
+"""Merge score tables: the shards of one pool in the pool's order, or tables of several pools."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from lalp.scoring.table import POOL_ROW
 log = logging.getLogger("lalp")
 
 _ATTRIBUTES = b"PANDAS_ATTRS"
-_READ_ROWS = 64  # of each of many parts at once
+_READ_ROWS = 64  # per read of a table, because many tables are open at once
 _ADVICE = "merge tables that one command has made"
-# Scores under another machine or version differ by rounding; under anything else they differ.
+# Another machine or version changes scores only by rounding. Any other setting changes them.
 _ROUNDING = ("device", "attention", "versions", "code")
 
 
@@ -44,14 +44,15 @@ def is_score_table(path: str | Path) -> bool:
 
 
 def merge_scores(paths: Sequence[str | Path], out: str | Path, facts: dict[str, Any]) -> int:
-    """Write one score table of several; how many rows it has.
+    """Merge several score tables into one, and return its number of rows.
 
-    Tables by ``--shard`` give the table of the whole pool, in its order; others stand one after
-    another. Texts are never held all at once. ``facts`` say where the new table comes from.
+    Tables scored with ``--shard`` give the table of the whole pool, in the pool's order. Other
+    tables follow one after another. The texts are never all in memory at once. ``facts`` describe
+    the origin of the new table.
 
     Raises:
         InputError: If tables were scored in different ways, a shard is missing, or a response
-            stands in two of them.
+            has several rows.
     """
     tables = [_open(path) for path in dict.fromkeys(map(str, paths))]
     _check_alike(tables)
@@ -77,7 +78,7 @@ class _Table:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How it was scored, but for the part of the pool."""
+        """The settings that the table was scored with, except its shard."""
         made = self.attributes.get("scored_with", {})
         return {name: value for name, value in made.items() if name != "shard"}
 
@@ -109,7 +110,7 @@ def _open(path: str) -> _Table:
 
 
 def _schema(tables: Sequence[_Table], facts: dict[str, Any]) -> pa.Schema:
-    """The columns of all tables, but the place in the pool, and what the new one says of itself."""
+    """The new table's columns (those of all tables, except the pool row) and its metadata."""
     try:
         schema = pa.unify_schemas([table.schema for table in tables])
     except pa.ArrowException as error:
@@ -154,7 +155,7 @@ def _check_ids(tables: Sequence[_Table]) -> None:
 
 
 def _check_parts(tables: Sequence[_Table]) -> bool:
-    """Whether tables are parts of one pool; InputError if one is missing or not of it."""
+    """Whether the tables are shards; InputError if one is missing or the pools differ."""
     parts = {table.path: table.part for table in tables}
     if not any(parts.values()):
         return False
@@ -184,7 +185,7 @@ def _one_by_one(tables: Sequence[_Table]) -> Iterator[pa.Table]:
 
 
 def _in_pool_order(tables: Sequence[_Table]) -> Iterator[pa.Table]:
-    """The rows of all parts in the pool's order; of each part a batch is held."""
+    """Yield the rows of all shards in the pool's order, with one batch of each in memory."""
     cursors, total = [_Cursor(table) for table in tables], sum(t.num_rows for t in tables)
     with ExitStack() as stack:
         for cursor in cursors:
@@ -201,14 +202,14 @@ def _in_pool_order(tables: Sequence[_Table]) -> Iterator[pa.Table]:
 
 
 class _Cursor:
-    """Goes through a part, whose rows are in the pool's order."""
+    """A position in a shard, whose rows are in the pool's order."""
 
     def __init__(self, table: _Table) -> None:
         self._batches = table.batches()
         self._held = next(self._batches, None)
 
     def until(self, row: int) -> Iterator[pa.Table]:
-        """The next rows, before one of the pool."""
+        """Yield the next rows, up to but excluding ``row`` of the pool."""
         while self._held is not None:
             count = sum(place < row for place in self._held[POOL_ROW].to_pylist())
             if count:

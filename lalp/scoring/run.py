@@ -1,9 +1,9 @@
 """Score a pool into a crash-safe, content-addressed store of Parquet shards.
 
-A prompt's scores are known by the texts of its responses and their steps; the store's folder by all
-else that decides the numbers (student, tokenizer, template, device, attention kernel, libraries,
-code). So a killed run goes on where it stopped, a further window is scored alone, and no setting is
-ever mixed with another.
+A prompt's scores are identified by its text, its responses' texts and their steps. The name of the
+store's folder stands for everything else that decides the numbers: student, tokenizer, template,
+dtype, device, attention kernel, libraries and code. So a killed run continues where it stopped, a
+new window is scored without the others, and scores with different settings are never mixed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lalp.steps.splitters import Steps, check_splitter
 from lalp.students.gguf import PACKAGED_STUDENT
 from lalp.students.student import FoundStudent, Student, find_student, parse_dtype
 
-# What computes the numbers, besides this project.
+# The libraries that compute the numbers, besides this project.
 _LIBRARIES = ("torch", "transformers", "tokenizers")
 # Response tokens of the prompts that a GPU reads together.
 _TOKENS_TOGETHER = 1 << 16
@@ -66,22 +66,23 @@ def score(
         thinking: ``join``: a thought and an answer are joined as the student's chat template joins
             them; ``only``: the thought alone, with its tags; ``drop``: the answer alone.
         with_tokens: Also keep per-token log-probabilities, character spans and steps.
-        store: Folder of the shards, or a URL that fsspec reads; ``scores`` of `cache_dir` if not
-            given. A window that was asked for before is taken from there: the last bits of a score
-            depend on which windows were scored with it.
+        store: Folder of the shards, or a URL that fsspec reads; by default ``scores`` in
+            `cache_dir`. Windows that were scored before are read from there. The last bits of a
+            score depend on which windows were scored together with it.
         device: As in `load_student`.
-        dtype: ``float32``, ``bfloat16`` or ``float16``; the first on a CPU and the second on a GPU
-            if not given.
+        dtype: ``float32``, ``bfloat16`` or ``float16``; by default the first on a CPU and the
+            second on a GPU.
         trust_remote_code: As in `load_student`.
         progress: Show tokens per second and an estimate of the time left.
 
     Returns:
         One row per response in the pool's order: ids, ``num_tokens``, ``num_steps``,
         ``mean_rank``, ``mean_rank_100``, ``mean_entropy``, ``galp``, ``lalp@W`` for each window
-        (nats, higher is more natural) and ``reason``, which says why a score is NaN; and
-        ``response``, the texts that were scored, where they are not the pool's own, with ``turns``
-        in JSON. (Of a pool that is larger than memory they are left out: use `shape_thinking`
-        first.) Of several turns the assistant's alone are scored and counted.
+        (nats, higher is more natural) and ``reason``, which says why a score is NaN. If the scored
+        texts are not the pool's own, they are in ``response``, and the turns of conversations are
+        in ``turns`` as JSON. (For a pool that is larger than memory, these two columns are left
+        out: use `shape_thinking` first.) In a conversation only the assistant's turns are scored
+        and counted.
 
     Raises:
         InputError: If the student, a window or the splitter is not understood, or given steps do
@@ -107,10 +108,10 @@ def score(
 
 
 class Scorer:
-    """A student with settings and a store, which scores one pool after another.
+    """A student with settings and a store; it scores one pool after another.
 
-    Arguments and errors are those of `score`. The weights are read when a score is lacking. What is
-    scored is on disk after a minute, and at the end of the ``with`` block.
+    Arguments and errors are those of `score`. The weights are read only when a score is
+    lacking. New scores are written to disk every minute, and at the end of the ``with`` block.
 
     Example:
         >>> with Scorer("smollm2-135m", ["4"]) as scorer:  # doctest: +SKIP
@@ -144,7 +145,7 @@ class Scorer:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        # Of a run that fails what it has is kept, and nothing else is begun.
+        # A run that fails writes the scores it has, but does not start the final merge of shards.
         self._store.flush() if kind else self._store.close()
 
     @cached_property
@@ -152,22 +153,22 @@ class Scorer:
         return self.found.load()
 
     def flush(self) -> None:
-        """Write what was scored and is not on disk yet."""
+        """Write the scores that are not on disk yet."""
         self._store.flush()
 
     def __call__(self, pool: Pool, steps: Steps | None = None) -> pd.DataFrame:
-        """Score a pool, as `score` does; ``steps`` are taken instead of the splitter's."""
+        """Score a pool, as `score` does; ``steps`` replace those of the splitter."""
         cut = self._splitter if steps is None else steps
         groups = group_responses(pool, self.found.tokenizer, cut, self._thinking)
         gathered, firsts, sizes = Gathered(self._form), array("q"), array("q")
         for number, group in enumerate(groups):
-            # By digest, for two prompts may hold the same texts: they are scored once.
+            # Groups are compared by digest, so prompts with the same texts are scored once.
             if gathered.ask(group):
                 firsts.append(number)
                 sizes.append(_num_characters(group))
         gathered.begin()
         self._store.fill(gathered)
-        # A GPU reads many prompts together: the same ones, whatever the pool's order.
+        # A GPU reads many prompts together. These must be the same in any order of the pool.
         on_gpu = self.found.device.type == "cuda"
         numbers = gathered.by_digest() if on_gpu else range(len(firsts))
         if missing := [n for n in numbers if gathered.lacking(n)]:
@@ -189,10 +190,10 @@ class Scorer:
         left: int,
         gathered: Gathered,
     ) -> None:
-        """Score groups of ``left`` characters in turn, each by the parts that it lacks."""
-        self._store.begin()  # before the weights are read
+        """Score groups, ``left`` characters in total, each for the parts that it lacks."""
+        self._store.begin()  # may fail, so it comes before the weights are read
         student, read = self._student, 0
-        # Where not silenced here, tqdm still heeds TQDM_DISABLE.
+        # If progress is shown, tqdm still obeys TQDM_DISABLE.
         options = {} if self._progress else {"disable": True}
         fresh: dict[Form, Pile] = {}
         with tqdm(unit="tok", unit_scale=True, **options) as bar:
@@ -203,8 +204,8 @@ class Scorer:
                     table = score_table(group, members, [next(scores) for _ in members], form)
                     self._store.add(table, form)
                     fresh.setdefault(form, Pile()).add(table)
-                # Tokenizing all prompts before the first would take as long again, and hold them
-                # all: the tokens to come are estimated by what the characters so far have cost.
+                # Tokenizing all prompts beforehand would take as long again and keep them all in
+                # memory. So the remaining tokens are estimated from the tokens per character.
                 characters = sum(_num_characters(group) for group, _ in together)
                 read, left = read + characters, left - characters
                 bar.total = bar.n + round(bar.n * left / read)
@@ -214,10 +215,10 @@ class Scorer:
     def _read_together(
         self, work: Iterable[tuple[PromptGroup, tuple[str, ...]]]
     ) -> Iterator[tuple[Form, list[tuple[PromptGroup, list[Task]]]]]:
-        """Prompts that lack the same, with their tasks: one at a time, on a GPU many.
+        """Yield prompts that lack the same parts, with their tasks: many on a GPU, else one.
 
-        Small ones would leave a GPU idle. On a CPU each stands alone, so that the last bits of its
-        scores depend on no other prompt.
+        Small prompts would leave a GPU idle. On a CPU each prompt is read alone, so the last bits
+        of its scores depend on no other prompt.
         """
         most = _TOKENS_TOGETHER if find_packing(self._student) else 0
         form, together, tokens = self._form, [], 0
@@ -258,7 +259,7 @@ def _key_of(found: FoundStudent) -> ScoreKey:
 
 
 def _with_texts(frame: pd.DataFrame, pool: Pool, groups: Sequence[PromptGroup]) -> pd.DataFrame:
-    """The frame with the texts that were scored, where they are not the pool's own."""
+    """The frame with the texts that were scored, if they are not the pool's own."""
     scored = {r.response_id: r for group in groups for r in group.responses}
     texts = [scored[response_id].text for response_id in frame["response_id"]]
     if texts == [response.text for response in pool.responses]:

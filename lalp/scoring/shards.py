@@ -1,7 +1,7 @@
-"""A shard: scores of many prompts' responses in one Parquet file, whose name proves it whole.
+"""A shard: scores of many prompts' responses in one Parquet file; its name proves that it is whole.
 
-Rows of one prompt stand together. GALP and each window are *parts* of a row: a shard holds some of
-them, so that a window that is asked for later needs no other part again.
+The rows of one prompt are adjacent. GALP and each window are *parts* of a row. A shard holds some
+of the parts, so a window that is requested later does not need the other parts again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lalp.scoring.candidates import ResponseScores
 from lalp.scoring.columns import COUNTS, GALP, STATISTICS, token_column
 from lalp.scoring.groups import PromptGroup, Task
 
-# Whose code decides a score: it is part of the key.
+# Code of these packages decides a score, so it is part of the key.
 CODE_PARTS = ("steps", "scoring", "students")
 GROUP = "group"  # the column of a prompt group's digest
 _GROUP_BYTES = 10
@@ -33,15 +33,15 @@ _SMALL_TABLES = 100
 
 @dataclass(frozen=True)
 class ScoreKey:
-    """Everything that decides a score, but the texts, their steps and the window."""
+    """Everything that decides a score, except the texts, their steps and the window."""
 
     student: str
     tokenizer: str
     chat_template: str
     dtype: str
-    device: str  # its kind; of a GPU the name of the card
-    attention: str  # the kernel that transformers takes
-    versions: str  # of the libraries that compute
+    device: str  # its kind; for a GPU, the name of the card
+    attention: str  # the kernel that transformers uses
+    versions: str  # of the libraries that compute scores
     code: str
 
     @property
@@ -60,14 +60,14 @@ def code_version() -> str:
 
 @dataclass(frozen=True)
 class Form:
-    """Which parts a shard's rows hold: score columns, and whether with values per token."""
+    """The parts that a shard's rows hold: score columns, with or without values per token."""
 
     parts: tuple[str, ...]
     with_tokens: bool
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns; the counts are always there, since lists are checked by them."""
+        """The columns; counts are always included, because the lengths of lists must match them."""
         fields = {GROUP: pa.binary(_GROUP_BYTES)} | dict.fromkeys(COUNTS, pa.int64())
         for part in self.parts:
             fields |= {name: _TYPES.get(name, pa.float64()) for name in self.columns(part)}
@@ -77,7 +77,7 @@ class Form:
         return pa.schema(list(fields.items()))
 
     def columns(self, part: str) -> list[str]:
-        """What a part is made of: its score, why there is none, and what else is read with it."""
+        """The columns of a part: its score, the reason if it is NaN, and what is read with it."""
         own = [*COUNTS, *STATISTICS, GALP] if part == GALP else [part]
         own.append(reason_column(part))
         if self.with_tokens:
@@ -117,7 +117,7 @@ def score_table(
 
 
 def group_runs(table: pa.Table) -> Iterator[tuple[bytes, int, int]]:
-    """Each prompt group of a table: its digest, its first row, and how many rows it has."""
+    """Yield each prompt group of a table: its digest, its first row and its number of rows."""
     groups, begin = table[GROUP].to_pylist(), 0
     for place in range(1, len(groups) + 1):
         if place == len(groups) or groups[place] != groups[begin]:
@@ -126,9 +126,10 @@ def group_runs(table: pa.Table) -> Iterator[tuple[bytes, int, int]]:
 
 
 class Pile:
-    """Tables one upon another; small ones are put together, for each takes as much memory as rows.
+    """Tables one after another; small ones are combined to save memory.
 
-    Its rows are counted from the first table's first row.
+    A small table itself takes as much memory as its rows. Rows are counted from the first table's
+    first row.
     """
 
     def __init__(self) -> None:
@@ -137,7 +138,7 @@ class Pile:
         self.num_rows = self.num_bytes = 0
 
     def add(self, table: pa.Table) -> None:
-        """Put a table at the end."""
+        """Append a table."""
         self._small.append(table)
         self.num_rows += table.num_rows
         self.num_bytes += table.nbytes
@@ -146,7 +147,7 @@ class Pile:
             self._small = []
 
     def table(self) -> pa.Table:
-        """All rows; there must be a table."""
+        """All rows; at least one table must have been added."""
         return pa.concat_tables([*self._large, *self._small])
 
 
@@ -154,10 +155,10 @@ class Pile:
 
 
 def pack_shard(table: pa.Table, form: Form, key: ScoreKey) -> tuple[str, bytes]:
-    """A shard's name and bytes; its pages have checksums, and its name is that of all the rest.
+    """A shard's name and bytes; pages have checksums, and the name is a hash of all the rest.
 
     Raises:
-        ValueError: If `Shard` would not take it.
+        ValueError: If `Shard` would refuse the table.
     """
     _check_table(table, form)
     groups = sha256(b"".join(table[GROUP].to_pylist())).hexdigest()
@@ -171,7 +172,7 @@ def pack_shard(table: pa.Table, form: Form, key: ScoreKey) -> tuple[str, bytes]:
 
 
 def _row_groups(table: pa.Table) -> Iterator[pa.Table]:
-    """Parts of bounded size, none of which ends within a prompt's rows."""
+    """Yield parts of bounded size; none of them ends within a prompt's rows."""
     most = max(1, _ROW_GROUP_BYTES * table.num_rows // max(1, table.nbytes))
     start = 0
     for _, begin, length in group_runs(table):
@@ -182,9 +183,9 @@ def _row_groups(table: pa.Table) -> Iterator[pa.Table]:
 
 
 def _footer_digest(file: BinaryIO) -> str:
-    """Short hash of what stands behind a Parquet file's pages, and says what they are.
+    """Short hash of a Parquet file's footer, which describes the file's pages.
 
-    Pages have checksums of their own, so a file of that name is whole if its pages are.
+    Pages have checksums of their own, so a file with that name is whole if its pages are.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - 8))
@@ -197,7 +198,7 @@ def _footer_digest(file: BinaryIO) -> str:
 
 
 class Shard:
-    """A shard that is open for reading; ValueError or Arrow's error if it is damaged or foreign."""
+    """A shard open for reading; ValueError or Arrow's error if it is damaged or has another key."""
 
     def __init__(self, file: BinaryIO, name: str, key: ScoreKey) -> None:
         if f"{_footer_digest(file)}.parquet" != name:
@@ -226,9 +227,9 @@ class Shard:
         return table
 
     def _read(self, number: int, columns: Sequence[str]) -> pa.Table:
-        # In this thread: so little is read no faster by others, which take address space each.
+        # In this thread: others would read so little no faster, and each takes address space.
         table = self._file.read_row_group(number, list(columns), use_threads=False)
-        table.validate(full=True)  # or a text that is not UTF-8 would be found out late
+        table.validate(full=True)  # otherwise, invalid UTF-8 would be found late
         # A damaged page header can make Arrow return fewer values without an error.
         if table.num_rows != self._file.metadata.row_group(number).num_rows:
             raise ValueError("it holds the wrong number of rows")
@@ -236,7 +237,7 @@ class Shard:
 
 
 def _check_table(table: pa.Table, form: Form) -> None:
-    """What is written and what is read have the same form; ValueError says what is wrong."""
+    """Check a table that is written or read against its form; ValueError says what is wrong."""
     if not table.schema.equals(form.schema):
         raise ValueError("it holds other columns")
     lists = [name for name in table.schema.names if pa.types.is_list(table.schema.field(name).type)]
@@ -245,5 +246,5 @@ def _check_table(table: pa.Table, form: Form) -> None:
         raise ValueError("it holds the wrong number of tokens")
 
 
-# Read on import: an edit on disk changes nothing of what this process runs.
+# Computed on import, because a later edit on disk does not change the code of this process.
 CODE = code_version()

@@ -1,8 +1,8 @@
-"""The store of scores: shards of many prompts in a folder that is named by all that decides them.
+"""The score store: shards of many prompts, in a folder named after everything that decides scores.
 
-Any number of processes may read and write one, also over a network, without locks: a shard appears
-whole or not at all, is never changed, and goes only after a larger one holds the same scores. What
-two processes have both written is there twice, until shards are put together.
+Any number of processes may read and write one store without locks, even over a network. A shard
+appears whole or not at all, and it is never changed. An intact shard is removed only after a larger
+one holds the same scores. Scores that two processes wrote are there twice until shards are merged.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from lalp.scoring.shards import GROUP, Form, Pile, ScoreKey, Shard, pack_shard
 log = logging.getLogger("lalp")
 T = TypeVar("T")
 
-FLUSH_SECONDS = 60.0  # what a killed run loses at most, besides the prompt that it was at
+FLUSH_SECONDS = 60.0  # a killed run loses at most this much, and the current prompt
 _SHARD_BYTES = 64 << 20
-# So many shards of about one size are put together, and sizes are alike within so much.
+# This many shards of similar size are merged. Sizes are similar within this factor.
 _FAN = 16
 _NAME = re.compile(r"[0-9a-f]{20}\.parquet")
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of a shard without reading it again."""
+    """Facts about a shard that are kept, so that it need not be read again."""
 
     form: Form
     size: int
@@ -48,10 +48,10 @@ class _Known:
 
 
 class Store:
-    """Scores under one key, in a folder or at any URL that fsspec reads, as ``s3://bucket/scores``.
+    """Scores under one key, in a folder or at a URL that fsspec reads (``s3://bucket/scores``).
 
     Raises:
-        InputError: If nothing reads URLs of that kind.
+        InputError: If fsspec cannot read URLs of that kind.
     """
 
     def __init__(self, root: str | Path, key: ScoreKey) -> None:
@@ -66,10 +66,10 @@ class Store:
     # --- reading
 
     def fill(self, gathered: Gathered) -> None:
-        """Hand over whatever is stored of what is lacking, from the most fitting shards first.
+        """Add the lacking scores that are stored, from the best-fitting shards first.
 
-        Those that hold just what is wanted come first: so the same command gives the same numbers,
-        whatever others have asked for since.
+        Shards with exactly the wanted parts come first. So the same command gives the same numbers,
+        even if other commands have stored scores since.
         """
         for form, pile in self._pending.items():
             gathered.add(pile.table(), form)
@@ -97,7 +97,7 @@ class Store:
             self._read(name, hand_over)
 
     def _list(self) -> None:
-        """Find out what the folder holds."""
+        """Find out which shards the folder holds."""
         self._is_read = True
         sizes = self._sizes()
         self._known = {name: known for name, known in self._known.items() if name in sizes}
@@ -113,29 +113,29 @@ class Store:
             self._known[name] = known
 
     def _sizes(self) -> dict[str, int]:
-        """The shards that are there now; whatever else lies there is somebody else's."""
+        """The shards that are there now, with their sizes; other files are ignored."""
         self._fs.invalidate_cache()
         try:
             found = self._fs.ls(self._folder, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        # A pipe would be waited for without end.
+        # Reading a pipe would wait forever.
         files = [each for each in found if each["type"] == "file"]
         sizes = {each["name"].rsplit("/", 1)[-1]: each["size"] for each in files}
         return {name: size for name, size in sizes.items() if _NAME.fullmatch(name)}
 
     def _read(self, name: str, use: Callable[[Shard], T]) -> T | None:
-        """What a function reads of a shard; None of one that cannot be read.
+        """Apply a function to a shard; None if the shard cannot be read.
 
-        What is damaged is told and removed, and its scores are made again. What another process has
-        put together with others meanwhile is looked for again.
+        A damaged shard is reported and removed. Its scores are computed again. If another process
+        has merged the shard meanwhile, the folder is listed again.
         """
         try:
             with self._fs.open(f"{self._folder}/{name}", "rb") as file:
                 return use(Shard(file, name, self._key))
         except (pa.ArrowException, OSError, ValueError) as error:
             self._known.pop(name, None)
-            number = getattr(error, "errno", None)  # Arrow's errors may be OSError too, without one
+            number = getattr(error, "errno", None)  # Arrow's OSErrors have none
             if number in (errno.ENOENT, errno.ESTALE):
                 self._is_read = False
                 return None
@@ -155,7 +155,7 @@ class Store:
             self._is_begun = True
 
     def add(self, table: pa.Table, form: Form) -> None:
-        """Keep the scores of a prompt; they are on disk after a minute, or when they are many."""
+        """Keep the scores of a prompt; all are written after a minute, or if there are many."""
         self.begin()
         self._pending.setdefault(form, Pile()).add(table)
         num_bytes = sum(pile.num_bytes for pile in self._pending.values())
@@ -163,16 +163,16 @@ class Store:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is kept; afterwards a kill loses nothing of it."""
+        """Write the scores that are kept; after that, a kill loses none of them."""
         for form in list(self._pending):
             self._own.add(self._write(self._pending[form].table(), form))
             del self._pending[form]
         self._flushed = time.monotonic()
-        # A process puts together what it wrote itself: of many at once, none is in another's way.
+        # A process merges only its own shards here, so parallel processes do not interfere.
         self._compact(self._own)
 
     def close(self) -> None:
-        """Write what is kept, and put small shards together, those of others as well."""
+        """Write the scores that are kept, and merge small shards, also those of other processes."""
         with self._stack:
             if self._pending:
                 self.flush()
@@ -187,7 +187,7 @@ class Store:
         return name
 
     def _put(self, name: str, data: bytes) -> None:
-        """Write a file whole, or not at all: an object store does that by itself."""
+        """Write a file whole or not at all; an object store does that by itself."""
         path = f"{self._folder}/{name}"
         if isinstance(self._fs, LocalFileSystem):
             with atomic_path(path) as temporary:
@@ -200,15 +200,15 @@ class Store:
         self._own.discard(name)
         try:
             self._fs.rm_file(f"{self._folder}/{name}")
-        except OSError as error:  # another process was faster, or it may not be removed
+        except OSError as error:  # another process was faster, or removal is not allowed
             log.debug("%s stays: %s", name, reason(error))
 
-    # --- putting shards together
+    # --- merging shards
 
     def _compact(self, names: set[str]) -> None:
-        """Put small shards together while there are many of one size.
+        """Merge small shards while there are many of similar size.
 
-        So a score is written again a few times at most, and few files are small.
+        So a score is written again only a few times, and few files are small.
         """
         while True:
             classes: dict[tuple[Form, int], list[str]] = {}
@@ -224,7 +224,7 @@ class Store:
             self._merge(many[0], names)
 
     def _merge(self, members: Sequence[str], names: set[str]) -> None:
-        """Write a shard that holds what some hold, up to a size, and remove those."""
+        """Write one shard with the scores of several, up to a size, and remove those."""
         form, pile, seen, size = self._known[members[0]].form, Pile(), set[bytes](), 0
         taken = []
         for name in members:
@@ -247,7 +247,7 @@ class Store:
 
 
 def _open_folder(root: str, name: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a store, and a folder there."""
+    """The file system of a store, and the folder's path there."""
     if "://" not in root:
         return LocalFileSystem(), f"{Path(root).absolute()}/{name}"
     try:
