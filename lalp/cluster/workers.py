@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ log = logging.getLogger("lalp")
 # A piece of work fails after this many workers have died of it. The run fails after as many deaths
 # during preparation, if no worker runs.
 _MOST_DEATHS = 5
+_LONGEST_DYING = 600.0  # seconds in which workers only die while they prepare
 _PATIENCE = 60.0  # seconds without any worker before a warning
 _ANSWER = 10.0  # seconds for a cluster to answer at its address
 _LAST_WORDS = 60.0  # seconds for workers to write what they still hold
@@ -65,7 +67,7 @@ class _State:
     starting: dict[Any, Any] = field(default_factory=dict)  # the worker of each request to prepare
     working: dict[Any, tuple[Any, Piece]] = field(default_factory=dict)
     idle: list[Any] = field(default_factory=list)
-    dead_starts: int = 0  # deaths during preparation since a worker was last ready
+    dying_since: float | None = None  # when a worker died while none was ready yet
 
 
 def connect(address: str) -> None:
@@ -202,14 +204,16 @@ def _welcome(ray: Any, state: _State, reference: Any) -> None:
     except ray.exceptions.RayTaskError as error:
         raise InputError(f"a worker cannot start: {reason(error.cause)}") from error
     except ray.exceptions.RayError as error:
-        state.dead_starts += 1
-        # If other workers run, perhaps one machine was lost. If none runs, more tries are hopeless.
-        if state.dead_starts >= _MOST_DEATHS and not (state.working or state.idle):
-            told = f"{state.dead_starts} died while they prepared, the last so: {reason(error)}"
+        # Ray starts the worker again. Until it has, the worker fails like one that died.
+        state.dying_since = state.dying_since or time.monotonic()
+        lasted = time.monotonic() - state.dying_since
+        # Where others work, a machine may just have gone; where none does, none ever will.
+        if lasted > _LONGEST_DYING and not (state.working or state.idle):
+            told = f"all died while they prepared, for {lasted:.0f} s, the last so: {reason(error)}"
             raise InputError(f"no worker can start: {told[:300]}") from error
-        state.starting[worker.prepare.remote()] = worker  # Ray starts it again
+        state.starting[worker.prepare.remote()] = worker
     else:
-        state.dead_starts = 0
+        state.dying_since = None
         state.idle.append(worker)
 
 

@@ -113,12 +113,12 @@ def test_a_worker_that_cannot_start_is_one_clear_error():
 
 
 def test_workers_that_die_before_they_are_ready_end_the_run(monkeypatch):
-    monkeypatch.setattr("lalp.cluster.workers._MOST_DEATHS", 2)
+    monkeypatch.setattr("lalp.cluster.workers._LONGEST_DYING", 1.0)
 
     def make():
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(InputError, match="no worker can start: 2 died while they prepared"):
+    with pytest.raises(InputError, match="no worker can start: all died while they prepared"):
         run(make, [[1]])
 
 
