@@ -70,7 +70,7 @@ _FIRST_WINDOW = f"{options.WINDOWS_HELP} Selection uses the first."
 _SHOWN = "Local window; repeatable with --prompt, which by default shows all windows of a table."
 _SHOWN_FILE = "Table written by lalp score --tokens; with --prompt also a pool, which is scored."
 _SHOWN_PROMPT = "Show all responses to this prompt side by side, and mark the choice of each score."
-_SHOWN_STUDENT = "Student that scores a pool."
+_SHOWN_STUDENT = "Student that scores a pool; default: smollm2-135m. A table is scored already."
 
 
 @app.command()
@@ -424,7 +424,7 @@ def show(
     response_id: Annotated[str | None, Option(help="Show this response.")] = None,
     prompt: Annotated[str | None, Option(help=_SHOWN_PROMPT)] = None,
     windows: Annotated[list[str] | None, Option("--window", help=_SHOWN)] = None,
-    student: Annotated[str, Option(help=_SHOWN_STUDENT)] = "smollm2-135m",
+    student: Annotated[str | None, Option(help=_SHOWN_STUDENT)] = None,
 ) -> None:
     """Draw responses as heat maps that show what each token gains from text outside the window."""
     options.check_out(out, "a heat map is an HTML page", ".html", ".htm")
@@ -432,13 +432,17 @@ def show(
         raise InputError("give --response-id or --prompt: one response, or all of one prompt")
     from lalp.scoring.table import holds_scores, load_scores
 
+    is_scored = prompt is None or holds_scores(file)
+    if student and is_scored:
+        raise InputError(f"--student scores a pool, {file} is read as a score table: leave it out")
     if prompt is not None:
         from lalp.report.side_by_side import WINDOWS, score_prompt, write_side_by_side
 
-        if holds_scores(file):
+        if is_scored:
             scores = load_scores(file)
         else:
-            scores = score_prompt(load_pool(file), prompt, student, windows or WINDOWS, where=file)
+            name = student or "smollm2-135m"
+            scores = score_prompt(load_pool(file), prompt, name, windows or WINDOWS, where=file)
         write_side_by_side(scores, prompt, out, windows, where=file)
         say(f"{(scores['prompt_id'] == prompt).sum()} responses to {prompt}: {out}")
         return

@@ -7,6 +7,7 @@ notebooks commit.
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import re
@@ -219,8 +220,9 @@ CLAIMS = {one["claim"]: one for one in rows("overview.csv")}
     ],
 )
 def test_what_a_verdict_says(claim, column, said, in_readme):
-    # Long traces have claims of their own, which begin alike.
-    short = {name: one for name, one in CLAIMS.items() if "on long traces" not in name}
+    # Long traces and more prompts have claims of their own, which begin alike.
+    others = ("on long traces", "over all prompts")
+    short = {name: one for name, one in CLAIMS.items() if not any(o in name for o in others)}
     (found,) = [one for name, one in short.items() if name.startswith(claim)]
     assert said in found[column]
     assert in_readme in TEXT
@@ -263,6 +265,31 @@ def test_orders_of_teachers_and_the_pairs_that_holm_keeps(champ):
         for w in ("0", "1", "2", "4", "all")
     ]
     assert places == [1, 3, 4, 4, 4]
+
+
+def test_more_prompts_of_champ():
+    scores = pd.read_parquet(ROOT / "figures" / "champ" / "pairs.parquet")
+    count, prompts = len(scores), scores["prompt_id"].nunique()
+    assert f"All {prompts} prompts that at least two teachers solved give {count} resp" in TEXT
+    wide = scores.pivot(index="prompt_id", columns="teacher", values=["galp", "lalp@4"])
+    kept = {}
+    for column in ("galp", "lalp@4"):
+        table = wide[column]
+        pairs = list(itertools.combinations(table, 2))
+        gaps = [(table[a] - table[b]).dropna() for a, b in pairs]
+        p = np.array([stats.ttest_1samp(gap, 0).pvalue for gap in gaps])
+        steps = np.maximum.accumulate(np.sort(p) * np.arange(len(p), 0, -1)) < 0.05
+        sure = [pairs[i] for i, keep in zip(np.argsort(p), steps, strict=True) if keep]
+        kept[column] = {(a, b) if (table[a] - table[b]).mean() > 0 else (b, a) for a, b in sure}
+    low = ("PaLM 2 Medium", "GPT-4")
+    assert kept["galp"] == {("GPT-3.5", "GPT-4"), ("GPT-3.5", "GPT-4 Turbo"), low}
+    assert kept["lalp@4"] == {low}
+    found = {name: one for name, one in CLAIMS.items() if "over all prompts" in name}
+    assert [one["verdict"] for one in found.values()] == ["not resolved"] * 2
+    (shares,) = [one for name, one in found.items() if "takes its responses" in name]
+    assert "shares shift by 7.32 [4.27, 14.63] points" in shares["why"]
+    assert "probability 0.12" in shares["why"]
+    assert "shift by 7 points [4, 15]; two rules of equal taste would differ as much with" in TEXT
 
 
 def test_first_tokens_and_later_scores(champ):

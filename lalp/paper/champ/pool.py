@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pandas as pd
 
 from lalp.files import cache_dir
@@ -14,6 +16,9 @@ from lalp.pools.reading import load_pool
 from lalp.scoring.groups import group_responses, make_tasks
 from lalp.scoring.run import score
 from lalp.students.student import find_student
+
+Part = Literal["pairs", "all"]
+_EVERY = 10**6  # more than any pool holds
 
 
 def profile_pool(profile: Profile) -> tuple[Pool, pd.DataFrame | None]:
@@ -42,6 +47,20 @@ def profile_scores(
     # Token columns for the main windows: other notebooks look at single tokens.
     how = {"splitter": profile.splitter, "with_tokens": not sweep}
     part = "sweep" if sweep else "scores"
+    return scores_of(
+        profile, part, candidates, lambda some: score(some, profile.student, windows, **how)
+    )
+
+
+def verified_scores(profile: Profile, pool: Pool, part: Part, seed: int = 0) -> pd.DataFrame:
+    """GALP and the main window of more responses than `profile_scores` takes, without tokens.
+
+    ``pairs`` holds one response of every teacher to each of the profile's coverage prompts, ``all``
+    every verified response.
+    """
+    limits = {"pairs": (profile.coverage_prompts, 1), "all": (_EVERY, _EVERY)}
+    candidates = pick_candidates(pool, *limits[part], seed)
+    windows, how = [profile.main_window], {"splitter": profile.splitter}
     return scores_of(
         profile, part, candidates, lambda some: score(some, profile.student, windows, **how)
     )

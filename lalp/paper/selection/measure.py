@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -10,8 +12,9 @@ from jaxtyping import Float
 
 from lalp.paper.estimates import bootstrap
 from lalp.selection.matched import select_random_matched
+from lalp.selection.ranking import teacher_differences
 from lalp.selection.rules import agreement, select, teacher_mix
-from lalp.stats import Estimate, wilson_interval
+from lalp.stats import Estimate, holm, wilson_interval
 
 
 def order_table(rankings: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -21,6 +24,46 @@ def order_table(rankings: dict[str, pd.DataFrame]) -> pd.DataFrame:
         for column, table in rankings.items()
     ]
     return pd.DataFrame(rows, columns=["score", "order", "means"])
+
+
+def pair_table(scores: pd.DataFrame, columns: Sequence[str], **resampling: int) -> pd.DataFrame:
+    """Differences of every two teachers, on the prompts that both answered.
+
+    Every pair has prompts of its own, so a teacher that answered few does not take the others'
+    prompts away. ``resampling`` are ``num_resamples`` and ``seed`` of `teacher_differences`.
+
+    Returns:
+        A row per pair and score: ``first``, ``second`` (in order of name), ``score``,
+        ``difference`` (first minus second, nats), ``low``, ``high``, ``p_holm`` (over the pairs of
+        a score), ``resolved`` and ``num_prompts``.
+
+    Example:
+        >>> from lalp.selection.table import example_scores
+        >>> pair_table(example_scores(), ["galp"])[["first", "second", "difference"]].round(2)
+          first second  difference
+        0   Ada    Bob       -0.15
+    """
+    rows = []
+    for first, second in combinations(sorted(scores["teacher"].unique()), 2):
+        both = scores[scores["teacher"].isin((first, second))]
+        for column in columns:
+            found = teacher_differences(both, column, **resampling)
+            row, count = found.iloc[0], found.attrs["num_prompts"]
+            gap = [row["difference"], row["low"], row["high"]]
+            if row["higher"] == second:
+                gap = [-row["difference"], -row["high"], -row["low"]]
+            rows.append((first, second, column, *gap, row["p"], count))
+    names = "first second score difference low high p num_prompts"
+    pairs = pd.DataFrame(rows, columns=names.split())
+    pairs["p_holm"] = pairs.groupby("score")["p"].transform(holm)
+    return pairs.drop(columns="p").assign(resolved=pairs["p_holm"] < 0.05)
+
+
+def inverted_pairs(pairs: pd.DataFrame, score: str, other: str) -> list[tuple[str, str]]:
+    """Pairs of a `pair_table` that are resolved under both scores, with opposite signs."""
+    signs = pairs["difference"].map(np.sign).where(pairs["resolved"], 0)
+    wide = pairs.assign(sign=signs).pivot(index=["first", "second"], columns="score", values="sign")
+    return wide.index[wide[score] * wide[other] < 0].tolist()
 
 
 def select_all(scores: pd.DataFrame, window: str, seed: int) -> dict[str, pd.DataFrame]:

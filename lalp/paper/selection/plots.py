@@ -79,6 +79,32 @@ def plot_mixes(mixes: pd.DataFrame) -> Figure:
     return fig
 
 
+def plot_pairs(pairs: pd.DataFrame) -> Figure:
+    """Differences of every two teachers under each score, from `pair_table`.
+
+    A full mark is a difference that is resolved over all pairs.
+    """
+    names = pairs["first"] + " minus " + pairs["second"]
+    labels = list(dict.fromkeys(names))
+    fig, axis = plt.subplots(figsize=(FULL_WIDTH, 0.55 * len(labels) + 1.5))
+    for place, (column, rows) in enumerate(pairs.groupby("score", sort=False)):
+        y = [labels.index(name) + 0.16 * (2 * place - 1) for name in names[rows.index]]
+        color = SCORE_COLORS[column.partition("@")[0]]
+        axis.hlines(y, rows["low"], rows["high"], color=color, lw=2)
+        fills = [color if resolved else "white" for resolved in rows["resolved"]]
+        style = {"marker": MARKERS[place], "edgecolors": color, "s": 42}
+        axis.scatter(rows["difference"], y, c=fills, zorder=3, **style)
+        axis.scatter([], [], color=color, label=score_label(column), **style)  # for the legend
+    axis.axvline(0, color="0.35", lw=1, ls="--")
+    counts = pairs.groupby(names, sort=False)["num_prompts"].first()
+    axis.set_yticks(range(len(labels)), [f"{name} ({counts[name]})" for name in labels])
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.set_xlabel("difference of mean scores (nats per token)")
+    fig.legend(loc="outside upper center", ncols=2, fontsize="small")
+    return fig
+
+
 def plot_correlations(pairs: pd.DataFrame, shares: pd.DataFrame) -> Figure:
     """Rank correlations between scores, and how often they choose the same response.
 

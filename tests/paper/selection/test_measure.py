@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
+from lalp.files import read_data
 from lalp.paper.profiles import load_profile
-from lalp.paper.selection import measure
+from lalp.paper.selection import measure, plots
 from lalp.paper.selection.splitters import compare_splitters
 from lalp.paper.selection.variants import context_minus_weighting, first_token_table
 from lalp.selection.ranking import prompts_enough, rank_teachers
+from lalp.stats import holm
 from tests.paper.selection.test_splitters import frame_of, profile_of
 from tests.paper.verdict_cells import run_verdict_cells
 from tests.selection.score_tables import tokens_table
@@ -64,7 +68,9 @@ APART = {"A": -1.0, "B": -2.0, "C": -3.0}
 TURNED = {"A": -3.5, "B": -2.5, "C": -1.5}
 
 
-def verdicts(scores: pd.DataFrame, resplit: pd.DataFrame | None = None) -> list[str]:
+def verdicts(
+    scores: pd.DataFrame, resplit: pd.DataFrame | None = None, more: pd.DataFrame | None = None
+) -> list[str]:
     """What notebook 04 says, given what it has computed by then."""
     options = {"num_resamples": PROFILE.num_resamples, "seed": 0}
     columns, windows = ("galp", "lalp@4"), ["4", "all"]
@@ -79,6 +85,8 @@ def verdicts(scores: pd.DataFrame, resplit: pd.DataFrame | None = None) -> list[
         rankings={column: rank_teachers(scores, column, **options) for column in columns},
         curves={column: prompts_enough(scores, column, seed=0) for column in columns},
         selections=measure.select_all(scores, "4", 0),
+        more=scores if more is None else more,
+        pairs=measure.pair_table(scores if more is None else more, columns, **options),
         sensitivity=compare_splitters(resplit, ["s", "p", "t"], windows, num_resamples=200),
     )
     assert all(verdict.where for verdict in said)
@@ -87,12 +95,33 @@ def verdicts(scores: pd.DataFrame, resplit: pd.DataFrame | None = None) -> list[
 
 def test_verdicts_follow_the_scores():
     found = verdicts(scores_of(APART, TURNED, 12))
-    assert found == ["holds", "holds", "does not hold", "holds", "holds", "holds", "holds"]
+    assert found == [*["holds"] * 3, "does not hold", *["holds"] * 5]
     equal = verdicts(scores_of(APART, {t: s - 0.5 for t, s in APART.items()}, 12))
-    # The fifth: both scores take the same teachers for sure.
-    assert [*equal[:2], equal[4]] == ["does not hold"] * 3
+    # The choices too: both scores take the same teachers for sure.
+    assert [*equal[:3], *equal[5:7]] == ["does not hold"] * 5
     # One prompt resolves nothing.
-    assert "holds" not in verdicts(scores_of(APART, TURNED, 1))[:2]
+    assert "holds" not in verdicts(scores_of(APART, TURNED, 1))[:3]
+
+
+@pytest.mark.parametrize(
+    ("lalp", "noise", "expected"),
+    [
+        (TURNED, 0.1, ["holds", "holds"]),
+        (APART, 0.1, ["does not hold", "does not hold"]),
+        # Two teachers alike under LALP: not all pairs are resolved, and none is turned.
+        (APART | {"B": -3.0}, 0.1, ["not resolved", "does not hold"]),
+        (TURNED, 40.0, ["not resolved", "not resolved"]),
+    ],
+)
+def test_more_prompts_have_verdicts_of_their_own(lalp, noise, expected):
+    """The rules of `champ/rules_all.yaml`, on 40 prompts."""
+    more, rng = scores_of(APART, lalp, 40), np.random.default_rng(1)
+    for column in ("galp", "lalp@4"):
+        more[column] += rng.normal(0, noise, len(more))
+    found = verdicts(scores_of(APART, APART, 12), more=more)
+    assert [found[1], found[6]] == expected
+    rules = read_data("paper/champ/rules_all.yaml")
+    assert set(rules["claims"]) == {"order", "other_teachers"}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +136,7 @@ def test_verdicts_follow_the_scores():
     ],
 )
 def test_other_steps(resplit, expected):
-    assert verdicts(scores_of(APART, TURNED, 2), resplit)[5:] == [expected] * 2
+    assert verdicts(scores_of(APART, TURNED, 2), resplit)[7:] == [expected] * 2
 
 
 def test_orders_and_means_of_the_teachers_are_shown_as_text():
@@ -133,3 +162,33 @@ def test_context_and_weighting_are_compared_prompt_by_prompt():
     # Differences of taus: 2, 2, 2 and -2; Student's t of three degrees of freedom.
     assert (found.value, found.num_units) == (1.0, 4)
     assert found.high == pytest.approx(1 + 3.1824 * 1.0, abs=1e-3)
+
+
+def test_pairs_of_teachers_are_compared_on_the_prompts_that_both_answered():
+    apart = scores_of(APART, TURNED, 12)
+    # C answered two prompts only, and B's last prompts are its own.
+    few = apart[(apart["teacher"] != "C") | apart["prompt_id"].isin(["p0", "p1"])]
+    pairs = measure.pair_table(few, ["galp", "lalp@4"], num_resamples=50, seed=0)
+    assert pairs.groupby("score")["num_prompts"].apply(list).tolist() == [[12, 2, 2]] * 2
+    by = pairs.set_index(["first", "second", "score"])["difference"]
+    assert by["A", "B", "galp"] == pytest.approx(1) and by["A", "B", "lalp@4"] == pytest.approx(-1)
+    assert by["A", "C", "galp"] == pytest.approx(2) and by["B", "C", "lalp@4"] == pytest.approx(-1)
+    # All prompts agree, so every pair is resolved, and turned.
+    assert measure.inverted_pairs(pairs, "galp", "lalp@4") == [("A", "B"), ("A", "C"), ("B", "C")]
+    assert measure.inverted_pairs(pairs, "galp", "galp") == []
+    plt.close(plots.plot_pairs(pairs))
+
+
+def test_an_unsure_pair_is_not_inverted_and_holm_counts_all_pairs():
+    rng = np.random.default_rng(0)
+    table = scores_of(APART, APART, 30)
+    table["lalp@4"] = -table["galp"] + rng.normal(0, 8, len(table))
+    pairs = measure.pair_table(table, ["galp", "lalp@4"], num_resamples=50, seed=0)
+    local = pairs[pairs["score"] == "lalp@4"]
+    assert not local["resolved"].all()
+    assert set(measure.inverted_pairs(pairs, "galp", "lalp@4")) == set(
+        local.loc[local["resolved"], ["first", "second"]].itertuples(index=False, name=None)
+    )
+    wide = table.pivot(index="prompt_id", columns="teacher", values="lalp@4")
+    p = [stats.ttest_rel(wide[a], wide[b]).pvalue for a, b in ("AB", "AC", "BC")]
+    assert local["p_holm"].tolist() == pytest.approx(holm(p).tolist())

@@ -27,6 +27,8 @@ from lalp.steps.sentences import Span
 
 FAMILY = "registers-reach"
 REACHES = (1, 4)
+LISTED = 4
+"""Registers of a list of values at most: the last ones, as many as any move reads back."""
 _BASE = "registers"  # the source of these prompts and wordings
 _MOVES, _CHECKS, FILLERS = world.WORDINGS
 MOVES, CHECK = _MOVES[_BASE], _CHECKS[_BASE]
@@ -96,9 +98,9 @@ def make_problems(
 # --- solutions -------------------------------------------------------------------------------
 
 
-def shown_before(problem: ReachProblem, start: int) -> list[int]:
-    """Registers that a part of a solution from ``start`` on must be told: those it still reads."""
-    return list(range(max(0, start - problem.reach + 1), start + 1))
+def shown_before(start: int) -> list[int]:
+    """Registers that a part of a solution from ``start`` on is told, as its own lists have them."""
+    return list(range(max(0, start - LISTED + 1), start + 1))
 
 
 def write_trace(
@@ -106,20 +108,20 @@ def write_trace(
 ) -> Trace:
     """Solve a problem as a teacher does, from the value after ``start`` moves on.
 
-    A list of values holds all values known by then: in a part of a solution, those told before it
-    (`shown_before`) and those it has reached.
+    A list of values holds the last `LISTED` registers: at reach 4, the first of them is the operand
+    of the move that follows. At reach 1 that is the last one.
 
     Raises:
         InputError: If the teacher leaps: moves of independent registers do not allow it.
     """
     if teacher.leap:
         raise InputError(f"teacher {teacher.name!r} leaps: in {FAMILY} no teacher does")
-    steps, known = [], shown_before(problem, start)
+    steps, known = [], shown_before(start)
     for place in range(start + 1, problem.num_moves + 1):
         move = _fields(problem, place)
         sentences = []
         if place > 1 and rng.random() < teacher.restating:
-            sentences.append(write_values(problem, known))
+            sentences.append(write_values(problem, known[-LISTED:]))
         for _ in range(rng.binomial(2, teacher.scaffolding / 2)):
             sentences.append(FILLERS[rng.integers(len(FILLERS))])
         sentences.append(MOVES[rng.integers(teacher.variety)].format(**move))
@@ -158,7 +160,7 @@ def read_trace(problem: ReachProblem, text: str) -> None:
         if answered:
             raise InputError(f"{sentence!r} comes after the answer")
         # All correct sentences are listed here, so no wording has to be understood.
-        others = [*FILLERS, write_values(problem, range(known + 1))]
+        others = [*FILLERS, write_values(problem, shown_before(known))]
         if known:
             others.append(CHECK.format(**_fields(problem, known)))
         ended = known == problem.num_moves

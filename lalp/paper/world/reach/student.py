@@ -1,11 +1,11 @@
 """The student of `registers-reach`: that of step world, trained under one reach.
 
-Model, tokenizer, drills and optimizer are those of `lalp.paper.world.student`. Only parts of
-solutions and short whole ones follow the reach. A part that begins in the middle starts with a list
-of the registers that it still reads; the list is not in the loss. So before fine-tuning, the
-student can do every move whose operand is in a list, in the prompt or in the step before: it has
-learned locally, as the paper's theory assumes. Only fine-tuning teaches it to fetch an operand from
-further back, and the length of whole solutions.
+Model, tokenizer, optimizer and most drills are those of `lalp.paper.world.student`. Parts of
+solutions and short whole ones follow the reach, and lists of values hold the last four registers. A
+part that begins in the middle starts with such a list, which is not in the loss. So before
+fine-tuning, the student can do every move whose operand is in a list, in the prompt or in the step
+before: it has learned locally, as the paper's theory assumes. Only fine-tuning teaches it to fetch
+an operand from further back, and the length of whole solutions.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from lalp.files import write_json, writing
 from lalp.paper.world import student as base
-from lalp.paper.world.problems import Teacher, Trace
+from lalp.paper.world.problems import LABELS, Teacher, Trace, write_alone, write_list
 from lalp.paper.world.reach import problems as world
-from lalp.paper.world.reach.problems import ReachProblem
+from lalp.paper.world.reach.problems import LISTED, ReachProblem
 from lalp.paper.world.student import SCHOOLING, SHORT_MOVES, Schooling, make_model, make_tokenizer
 
 # Each solution that it reads has its own style, as in `lalp.paper.world.student`.
@@ -60,7 +60,7 @@ def _part(school: ReachSchooling, rng: np.random.Generator) -> list[base._Piece]
     read = int(rng.integers(1, 3))
     stop = read + int(rng.integers(1, 3))
     end = [trace.answer, base._END] if stop >= len(trace.steps) else []
-    told = [world.write_values(problem, world.shown_before(problem, start))] if start else []
+    told = [world.write_values(problem, world.shown_before(start))] if start else []
     pieces = [(problem.prompt, False), (" ".join([*told, *trace.steps[:read]]), False)]
     return [*pieces, (" ".join([*trace.steps[read:stop], *end]), True)]
 
@@ -72,11 +72,45 @@ def _short(school: ReachSchooling, rng: np.random.Generator) -> list[base._Piece
     return [(problem.prompt, False), (f"{_solve(problem, rng).text} {base._END}", True)]
 
 
-_OWN = {base._part: _part, base._short: _short}
+def _restating(school: ReachSchooling, rng: np.random.Generator) -> list[base._Piece]:
+    """Values, and then a list of the last ones, which is in the loss."""
+    pieces: list[base._Piece] = []
+    for _ in range(3):
+        pairs = base._list_of_values(school, rng, 2, 6)
+        pieces += [(f"{label} is {value}.", False) for label, value in pairs]
+        pieces.append((write_list(pairs[-LISTED:]), True))
+    return pieces
+
+
+def _unconnected(school: ReachSchooling, rng: np.random.Generator) -> list[base._Piece]:
+    """As many moves as in whole solutions, independent of each other, and lists of the last values.
+
+    Only the lists are in the loss.
+    """
+    ((first, value),) = base._list_of_values(school, rng, 1, 1)
+    known, pieces = [(first, value)], [(f"{first} is {value}.", False)]
+    moves = int(rng.integers(2, school.moves[1] + 1))
+    for place in range(1, moves + 1):
+        sentence, value = write_alone(school.family, place, rng)
+        pieces.append((sentence, False))
+        known.append((LABELS[place], value))
+        if place == moves or rng.random() < base._RESTATING:
+            pieces.append((write_list(known[-LISTED:]), True))
+    return pieces
+
+
+_OWN = {
+    base._part: _part,
+    base._short: _short,
+    base._restating: _restating,
+    base._unconnected: _unconnected,
+}
+# Documents that repeat lists: they are extra tokens.
+_EXTRA = {base._repetitive, base._unconnected, _unconnected}
 
 
 def phases(school: ReachSchooling) -> list[tuple[float, dict[base._Maker, float]]]:
-    """The phases of step world's student, with parts and short solutions under the reach."""
+    """The phases of step world's student, with this world's documents."""
     return [
         (share, {_OWN.get(kind, kind): weight for kind, weight in kinds.items()})
         for share, kinds in base._phases(school)
@@ -106,7 +140,7 @@ def documents(
             ids, labels = base._encode(makers[i](school, rng), vocab)
             yield ids, labels, written / school.tokens
             # Repeated lists are extra tokens, so all students read the same amount of other text.
-            extra = is_last and makers[i] in (base._repetitive, base._unconnected)
+            extra = is_last and makers[i] in _EXTRA
             written += 0 if extra else len(ids)
 
 

@@ -70,7 +70,24 @@ def test_short_solutions_are_whole(reach, made):
     assert lengths == set(SHORT_MOVES)
 
 
-def test_only_parts_and_short_solutions_differ_from_the_first_world():
+@pytest.mark.parametrize("make", [student._restating, student._unconnected])
+def test_drills_list_the_last_four_registers_alone(make):
+    lengths = set()
+    for seed in range(100):
+        known: list[tuple[str, str]] = []
+        for text, scored in make(SCHOOL, np.random.default_rng(seed)):
+            listed = re.findall(r"([a-m]) (\d)(?= ,|\.)", text) if scored else []
+            if scored:
+                assert text.startswith("so far ") and listed == known[-4:]
+                lengths.add(len(listed))
+                known = [] if make is student._restating else known
+            else:
+                label = re.search(r"\b([b-m])\b|\ba\b", text).group(0)
+                known.append((label, re.findall(r"(?<![+*])\b\d\b", text)[-1]))
+    assert max(lengths) == 4 and min(lengths) >= 2
+
+
+def test_only_this_worlds_documents_differ_from_the_first_world():
     first = Schooling("registers", 0.2, (8, 12), 1000, 0)
     for (share, kinds), (other, base_kinds) in zip(
         student.phases(SCHOOL), base._phases(first), strict=True
@@ -78,8 +95,8 @@ def test_only_parts_and_short_solutions_differ_from_the_first_world():
         assert share == other
         assert list(kinds.values()) == list(base_kinds.values())
         changed = {(old, new) for old, new in zip(base_kinds, kinds, strict=True) if old != new}
-        assert changed <= {(base._part, student._part), (base._short, student._short)}
-    assert {student._part, student._short} <= set(kinds)
+        assert changed <= set(student._OWN.items())
+    assert {student._part, student._short, student._unconnected} <= set(kinds)
 
 
 def test_with_the_first_worlds_documents_its_batches_come_out(monkeypatch):
