@@ -16,6 +16,7 @@ EXTRAS = {
     "llm": ("openai",),
     "datasets": ("datasets",),
     "vllm": ("vllm",),
+    "cluster": ("ray", "aiohttp"),
 }
 
 
