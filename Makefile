@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site fuzz kills bench bench-gpu families results arms traces-arms world refresh \
+.PHONY: all test lint unit notebooks-check lab site fuzz kills cluster-kills bench bench-gpu families results arms traces-arms world refresh \
   clean distclean help setup plan dryrun pipeline torch-range
 .DEFAULT_GOAL := help
 
@@ -120,6 +120,9 @@ fuzz: | $(READY) ## 1,000 bad inputs over every command and kind of file, in min
 
 kills: | $(READY) ## 100 kills at random moments; each run goes on to the same files (minutes; SEED=7 N=100 CASE=12)
 	$(PY) -m benchmarks.kills $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N)) $(if $(CASE),--case $(CASE))
+
+cluster-kills: | $(READY) ## 20 kills of workers on a Ray cluster; each table is that of one process (minutes; SEED=7 N=20)
+	$(PY) -m benchmarks.cluster_kills $(if $(SEED),--seed $(SEED)) $(if $(N),--n $(N))
 
 bench: $(BENCH_READY) ## compare speed and memory with the per-step loop and with peers
 	$(PY) -m benchmarks.scoring

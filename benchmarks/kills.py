@@ -166,7 +166,9 @@ def run_study() -> None:
 def run_line(line: Line) -> int:
     """Run a command in this process, as the console script would; its exit code."""
     from lalp.cli import app
+    from lalp.scoring import store
 
+    store.FLUSH_SECONDS = 0.0  # or a run this short would have nothing to go on from
     sys.argv = ["lalp", *line.words.split()]
     try:
         app.main() if line.words else run_study()

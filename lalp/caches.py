@@ -25,7 +25,7 @@ KINDS = {
     "selftests": re.compile(rf"{_RUN}\.json"),
     "llm_steps": re.compile(rf"{_TEXTS}\.json"),
 }
-"""Folders of the cache, and how what they keep is named."""
+"""Folders of the cache, and the pattern of the names in each."""
 
 
 @dataclass(frozen=True)

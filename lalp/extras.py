@@ -17,6 +17,7 @@ EXTRAS = {
     "datasets": ("datasets",),
     "vllm": ("vllm",),
     "scale": ("snakemake",),
+    "cluster": ("ray", "aiohttp"),
 }
 
 

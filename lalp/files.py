@@ -254,7 +254,7 @@ def _share(folder: Path) -> int:
 
 
 use_until_exit = cache(_share)
-"""As `in_use`, for the life of this process."""
+"""Like `in_use`, for the life of this process."""
 
 
 def remove_unused(path: Path) -> bool:
@@ -364,13 +364,21 @@ def fingerprint(*parts: str, root: Path = PACKAGE) -> str:
 
 
 def _code(path: Path) -> str:
-    """What Python reads of a file: its syntax tree without docstrings; data as it is."""
+    """A Python file's syntax tree without docstrings, also those of constants; data as it is."""
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         return text
     tree = ast.parse(text)
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for node in ast.walk(tree):
-        if isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
+        if isinstance(body := getattr(node, "body", None), list):
+            node.body = [each for each in body if not _is_text(each)]
     return ast.dump(tree)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """Whether a statement is a text alone: it does nothing."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

@@ -68,6 +68,7 @@ def test_comments_docstrings_and_layout_are_no_code(version_of):
     assert version_of(SOURCE.replace("Just that.", "That.")) == version
     assert version_of(SOURCE.replace("\n\n\n", "\n\n\n\n\n")) == version
     assert version_of(SOURCE.replace("2 * x", "(2\n        * x)")) == version
+    assert version_of(SOURCE.replace("LIMIT = 4", 'LIMIT = 4\n"""The limit."""')) == version
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 # From the ground up: a room imports from those before it, and from itself.
 LAYERS = (
     *("errors", "extras", "files", "settings", "stats", "shelf", "origins", "assets", "caches"),
-    *("pools", "students", "steps", "grading", "scoring", "selection", "sampling", "training"),
-    *("evaluation", "report", "cli", "paper"),
+    *("pools", "students", "steps", "grading", "scoring", "cluster", "selection", "sampling"),
+    *("training", "evaluation", "report", "cli", "paper"),
 )
 # Nothing of these may be named where the tool is: they belong to the replication.
 PAPER_ONLY = ("champ_dataset", "champ_pool", "load_profile")

@@ -1,6 +1,7 @@
 """The `lalp` command: a thin shell over the functions of the package.
 
-Exit codes: 0 done, 2 bad input. Results go to standard output, messages to standard error.
+Exit code 0 means success, and 2 means bad input. Results go to standard output, messages to
+standard error.
 """
 
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The command on caches: what is kept between runs, and its removal."""
+"""The command on caches: list or remove what is kept between runs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _KINDS = f"{', '.join(KINDS)}; all if none is given."
 @app.command()
 def cache(
     kinds: Annotated[list[str] | None, Argument(metavar="[KIND]...", help=_KINDS)] = None,
-    clear: Annotated[bool, Option("--clear", help="Remove them, but for what is in use.")] = False,
+    clear: Annotated[bool, Option("--clear", help="Remove them, except those in use.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """List what is kept between runs, and where; or clear it."""
+    """List what is kept between runs and where, or remove it."""
     kept, left = clear_caches(kinds or ()) if clear else (list_caches(kinds or ()), [])
     size = sum(one.size for one in kept)
     result = {"folder": str(cache_dir()), "cleared": clear, "size": size}

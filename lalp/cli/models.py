@@ -16,7 +16,8 @@ from lalp.pools.pool import located
 from lalp.pools.reading import load_pool, load_prompts
 from lalp.pools.writing import save_pool
 
-# What needs torch is imported where it is used: that takes seconds, `lalp check` should not.
+# Modules that need torch are imported where they are used. Importing torch takes seconds, and
+# `lalp check` should not wait for it.
 app = Typer()
 
 _PRESETS = "table5-greedy, table5-sampled, table7-greedy, table7-sampled, or c9-sampled"
@@ -24,11 +25,11 @@ _BENCHMARKS = (
     "math500, aime25, amc23, minerva, kaoyan, olympiadbench, cn_math_2024, gpqa_diamond, "
     "livecodebench, or a file of prompts with answers; repeatable."
 )
-_BATCH_SIZE = "Examples per device and pass (the recipe's)."
-_ACCUMULATION = "Passes per optimizer step (the recipe's)."
-_HELD_OUT = "Measure the likelihood of these responses."
-_EVALUATIONS = "How often they are measured, before and after included."
-_SAVE_STEPS = "Steps between checkpoints (one every ten minutes)."
+_BATCH_SIZE = "Examples per device and pass; default: the recipe's."
+_ACCUMULATION = "Passes per optimizer step; default: the recipe's."
+_HELD_OUT = "Measure the likelihood of these responses during training."
+_EVALUATIONS = "How often to measure it, including before and after training."
+_SAVE_STEPS = "Steps between checkpoints; default: one every ten minutes."
 
 
 @app.command()
@@ -39,11 +40,16 @@ def sample(
     model: options.ModelName,
     out: Annotated[Path, Option(help="Pool to write: .jsonl or .parquet.")],
     how: options.SamplingOptions,
-    teacher: Annotated[str | None, Option(help="Name in the pool (the model's end).")] = None,
-    preset: Annotated[str | None, Option(help=f"{_PRESETS}; else one greedy answer.")] = None,
+    teacher: Annotated[
+        str | None, Option(help="Teacher's name in the pool; default: the last part of --model.")
+    ] = None,
+    preset: Annotated[str | None, Option(help=f"{_PRESETS}; default: one greedy answer.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Sample answers to prompts, verify them and write a pool; a killed run goes on."""
+    """Sample answers to prompts, verify them, and write a pool.
+
+    A killed run continues where it stopped.
+    """
     options.check_out(out, "a pool is JSONL or Parquet", ".jsonl", ".parquet")
     from lalp.sampling.pool import sample_pool
 
@@ -63,14 +69,18 @@ def train(
     out: Annotated[Path, Option(help="Folder to write: weights, tokenizer, log.")],
     student: options.StudentName = "smollm2-135m",
     recipe: options.RecipeName = "paper",
-    learning_rate: Annotated[float | None, Option(help="At its peak (the recipe's).")] = None,
-    epochs: Annotated[int | None, Option(help="Passes over the data (the recipe's).")] = None,
+    learning_rate: Annotated[
+        float | None, Option(help="Peak learning rate; default: the recipe's.")
+    ] = None,
+    epochs: Annotated[int | None, Option(help="Passes over data; default: the recipe's.")] = None,
     batch_size: Annotated[int | None, Option(help=_BATCH_SIZE)] = None,
     gradient_accumulation: Annotated[int | None, Option(help=_ACCUMULATION)] = None,
-    max_length: Annotated[int | None, Option(help="Tokens per example (the recipe's).")] = None,
+    max_length: Annotated[
+        int | None, Option(help="Tokens per example; default: the recipe's.")
+    ] = None,
     held_out: Annotated[str | None, Option(metavar="POOL", help=_HELD_OUT)] = None,
     splitter: options.Splitter = "sentences",
-    window: Annotated[str, Option(help="Window of their local likelihood.")] = "4",
+    window: Annotated[str, Option(help="Window of the local likelihood of --held-out.")] = "4",
     evaluations: Annotated[int, Option(help=_EVALUATIONS)] = 4,
     save_steps: Annotated[int | None, Option(help=_SAVE_STEPS)] = None,
     seed: options.Seed = 0,
@@ -79,9 +89,12 @@ def train(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Fine-tune a student, also under accelerate launch; a killed run goes on."""
+    """Fine-tune a student, also under accelerate launch.
+
+    A killed run continues where it stopped.
+    """
     require("train", "train")
-    # Before torch is imported, so that a wrong file is refused at once.
+    # The pool is read before torch is imported, so that a wrong file is refused at once.
     pool = load_pool(held_out) if held_out else None
     from lalp.training import trainer
     from lalp.training.examples import HeldOut
@@ -108,12 +121,17 @@ def evaluate(
     benchmarks: Annotated[list[str], Option("--benchmark", help=_BENCHMARKS)],
     out: Annotated[Path, Option(help="Parquet to write: one row per sample.")],
     how: options.SamplingOptions,
-    data: Annotated[Path | None, Option(help="Folder of their files (else the hub).")] = None,
-    allow_count: Annotated[bool, Option("--allow-count", help="Accept parts of them.")] = False,
-    preset: Annotated[str, Option(help=f"{_PRESETS}; changed by the others.")] = "table7-greedy",
+    data: Annotated[Path | None, Option(help="Folder of benchmark files (default: hub).")] = None,
+    allow_count: Annotated[
+        bool, Option("--allow-count", help="Accept a number of problems that is not the paper's.")
+    ] = False,
+    preset: Annotated[str, Option(help=f"{_PRESETS}; other options change it.")] = "table7-greedy",
     as_json: options.AsJson = False,
 ) -> None:
-    """Answer benchmarks with a model and grade the answers; a killed run goes on."""
+    """Answer benchmarks with a model and grade the answers.
+
+    A killed run continues where it stopped.
+    """
     options.check_out(out, "results are written as Parquet", ".parquet")
     from lalp.evaluation import evaluate as evaluation
     from lalp.evaluation.accuracy import accuracy_table
@@ -131,11 +149,11 @@ def evaluate(
 @app.command()
 def compare(
     a: Annotated[str, Argument(metavar="A", help="Results written by lalp eval.")],
-    b: Annotated[str, Argument(metavar="B", help="Those of another run.")],
+    b: Annotated[str, Argument(metavar="B", help="Results of another run.")],
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Compare two runs on the same problems: B minus A, paired, with intervals."""
+    """Compare two runs on the same problems by paired differences, B minus A, with intervals."""
     from lalp.evaluation.accuracy import compare_runs
     from lalp.evaluation.evaluate import load_results
 
@@ -145,7 +163,7 @@ def compare(
     print_result({"comparison": table}, as_json, printing.print_comparison)
 
 
-export = Typer(no_args_is_help=True, help="Write what other programs train with.")
+export = Typer(no_args_is_help=True, help="Write training files for other programs.")
 app.add_typer(export, name="export")
 
 

@@ -1,4 +1,4 @@
-"""Commands on pools: import, check, unsolved, merge."""
+"""Commands on pools: import, check, unsolved, merge, describe."""
 
 from __future__ import annotations
 
@@ -26,22 +26,25 @@ from lalp.pools.writing import JSON_LINES, save_pool, write_training
 
 app = Typer()
 
-_READER = "Show what this student reads: the rendered text, tokens, what exceeds its positions."
-_CORRECT = "Keep responses known to be correct."
-_FIRST = "Keep the first N of each teacher to a prompt."
-_TEACHERS = "Keep prompts with kept responses of so many teachers."
+_READER = "Show what this student reads: the rendered text, tokens, responses beyond its positions."
+_CORRECT = "Keep only responses known to be correct."
+_FIRST = "Keep each teacher's first N responses to a prompt."
+_TEACHERS = "Keep prompts with kept responses of at least this many teachers."
 
 
-_FILES = "Files, folders, or OWNER/NAME:SPLIT of the hub; a batch's requests beside its output."
-_MAP = f"TARGET=FIELD, repeatable; a dot goes into an object. Targets: {', '.join(TARGETS)}."
-_TEACHER = "Who wrote responses that name nobody (unknown)."
-_ALL_TURNS = "Score all the assistant's turns of a chat, not the last alone (always with tools)."
-_BAD_ROWS = "strict ends at the first row that cannot be used; skip leaves it out."
+_FILES = "Files, folders, or OWNER/NAME:SPLIT on the hub; give a batch's requests with its output."
+_MAP = f"TARGET=FIELD, repeatable; a dot reads inside an object. Targets: {', '.join(TARGETS)}."
+_TEACHER = "Teacher of responses that name no teacher."
+_ALL_TURNS = "Score all assistant turns of a chat, not only the last (with tools, always all)."
+_BAD_ROWS = "strict stops at the first row that cannot be used; skip leaves such rows out."
 _REJECTS = "JSONL for the rows that skip leaves out, each with its reason."
 
 
+_MERGED = "Pools (JSONL or Parquet), or tables of lalp score, such as its shards."
+
+
 class BadRows(StrEnum):
-    """What becomes of rows that cannot be used."""
+    """What to do with rows that cannot be used."""
 
     STRICT = "strict"
     SKIP = "skip"
@@ -59,8 +62,8 @@ def import_(
     rejects: Annotated[Path | None, Option(help=_REJECTS)] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Read what you hold, in any known layout, and write it as a pool."""
-    is_parquet(out)  # or it is refused, before anything is read
+    """Read files in any known layout, and write them as one pool."""
+    is_parquet(out)  # refuses any other name before anything is read
     _check_paths(files, out, rejects, bad_rows)
     if not teacher.strip():
         raise InputError("--teacher is empty; give a name")
@@ -69,10 +72,10 @@ def import_(
     chosen = parse_mapping(mapping or [])
     settings = {"teacher": teacher, "all_turns": all_turns}
     pool = import_pool(files, mapping=chosen, on_reject=on_reject, **settings)
-    # Both are written before either takes its place.
+    # Both files are written completely before either is put in its place.
     with atomic_path(rejects) if rejects else nullcontext() as made:
         if made:
-            made.write_text("".join(map(_reject_line, left_out)), encoding="utf-8")
+            made.write_text("".join(map(reject_line, left_out)), encoding="utf-8")
         facts = {"mapping": chosen, "bad_rows": bad_rows.value} | settings
         save_pool(pool, out, origin("import", {"files": files}, **facts))
     print_result(pool_summary(pool), as_json, print_pool)
@@ -92,8 +95,9 @@ def _check_paths(files: Sequence[str], out: Path, rejects: Path | None, bad_rows
             raise InputError(f"{file}: is to be read and to be written; give another name")
 
 
-def _reject_line(reject: Reject) -> str:
-    # What is no JSON is shown as Python shows it: the row is bad, and may be so for that.
+def reject_line(reject: Reject) -> str:
+    """A row that was left out, as a line of the rejects file."""
+    # A value that JSON cannot hold is written as Python shows it. It may be why the row is bad.
     told = {"file": reject.source, "place": reject.place, "reason": reject.reason}
     return json.dumps(told | {"record": reject.record}, default=repr) + "\n"
 
@@ -106,13 +110,13 @@ def check(
     trust_remote_code: options.TrustCode = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Read a pool and say what it holds; with a student also what that reads of it."""
+    """Read a pool and show what it holds; with --student, also show what the student reads."""
     from lalp.steps.summary import step_summary
 
     loaded = load_pool(pool)
     result = pool_summary(loaded) | {"steps": step_summary(loaded)}
     if student is not None:
-        from lalp.scoring.preview import preview_pool  # needs torch, which takes seconds
+        from lalp.scoring.preview import preview_pool  # imports torch, which takes seconds
 
         settings = {"thinking": thinking, "trust_remote_code": trust_remote_code}
         result["preview"] = asdict(preview_pool(loaded, student, **settings))
@@ -122,11 +126,11 @@ def check(
 @app.command()
 @options.writes_out
 def unsolved(
-    prompts: Annotated[str, Argument(metavar="PROMPTS", help="As for lalp sample.")],
-    pools: Annotated[list[str], Argument(metavar="POOL...", help="Responses to them.")],
+    prompts: Annotated[str, Argument(metavar="PROMPTS", help="Prompts, as for lalp sample.")],
+    pools: Annotated[list[str], Argument(metavar="POOL...", help="Responses to the prompts.")],
     out: Annotated[Path, Option(help="JSONL to write; an empty file if all are solved.")],
 ) -> None:
-    """Write the prompts that no response of the pools is known to solve, to sample them again."""
+    """Write the prompts without a response known to be correct, to sample them again."""
     options.check_out(out, "prompts are written as JSONL", *JSON_LINES)
     asked = load_prompts(prompts)
     rest = unsolved_prompts(asked, [load_pool(pool) for pool in pools])
@@ -138,7 +142,7 @@ def unsolved(
 @app.command()
 @options.writes_out
 def merge(
-    pools: Annotated[list[str], Argument(metavar="POOL...", help="JSONL or Parquet.")],
+    pools: Annotated[list[str], Argument(metavar="FILE...", help=_MERGED)],
     out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
     only_correct: Annotated[bool, Option("--only-correct", help=_CORRECT)] = False,
     per_teacher: Annotated[int | None, Option(min=1, help=_FIRST)] = None,
@@ -146,10 +150,20 @@ def merge(
     fmt: Annotated[str, Option("--format", help=f"pool, {options.FORMATS}.")] = "pool",
     as_json: options.AsJson = False,
 ) -> None:
-    """Put several pools together into one, or into one training file."""
+    """Merge several pools into one pool or training file, or several score tables into one."""
     if fmt != "pool":
         options.check_training_out(out, fmt)
     kept = {"only_correct": only_correct, "per_teacher": per_teacher, "min_teachers": min_teachers}
+    from lalp.scoring.merging import is_score_table, merge_scores
+
+    if fmt == "pool" and all(map(is_score_table, pools)):
+        if only_correct or per_teacher or min_teachers > 1:
+            raise InputError("these are score tables: choose from the merged one by lalp select")
+        options.check_out(out, "score tables are merged into Parquet", ".parquet")
+        number = merge_scores(pools, out, origin("merge", {"scores": pools}))
+        print_result({"num_responses": number}, as_json)
+        say(f"{number} responses written: {out}")
+        return
     pool = merge_pools(pools, **kept)
     facts = origin("merge", {"pools": pools}, **kept)
     if fmt == "pool":
@@ -166,5 +180,5 @@ def describe(
     path: Annotated[str, Argument(metavar="FILE", help="A file or folder that lalp wrote.")],
     as_json: options.AsJson = False,
 ) -> None:
-    """Say where a file comes from: command, settings, inputs with their checksums."""
+    """Show where a file comes from: command, settings, and inputs with their checksums."""
     print_result(read_origin(path), as_json, print_origin)

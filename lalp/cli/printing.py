@@ -1,4 +1,4 @@
-"""What the commands print: results as JSON for programs or in lines for people, and messages."""
+"""How commands print results, as JSON for programs or as lines for people, and messages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typer import echo
 
 
 def is_main_process() -> bool:
-    """Whether this process speaks; accelerate launch numbers them."""
+    """Whether this process may print; accelerate launch numbers its processes."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def say(message: str) -> None:
-    """One line on standard error."""
+    """Print one line on standard error."""
     if is_main_process():
         echo(f"lalp: {message}", err=True)
 
@@ -27,9 +27,9 @@ def say(message: str) -> None:
 def print_result(
     value: Any, as_json: bool, for_people: Callable[[Any], None] | None = None
 ) -> None:
-    """Print a command's result on standard output: as JSON, or by what prints it for people."""
+    """Print a command's result on standard output, as JSON or with ``for_people``."""
     if as_json:
-        # Not json.dumps: it has no way to write NaN, which means not known, as null.
+        # NaN means not known and must become null. json.dumps cannot do that.
         text = to_json(value, indent=1, inf_nan_mode="null", fallback=_plain)
         echo(text.decode())
     elif for_people:
@@ -37,7 +37,7 @@ def print_result(
 
 
 def _plain(value: Any) -> Any:
-    """A table as the list of its rows, a number of numpy as one of Python."""
+    """Turn a table into the list of its rows, and a numpy number into a Python number."""
     return value.to_dict("records") if hasattr(value, "to_dict") else value.item()
 
 
@@ -45,7 +45,7 @@ def _plain(value: Any) -> Any:
 
 
 def print_counts(counts: Mapping[Any, int], text: str = "{}", indent: str = "  ") -> None:
-    """One line for each count; ``{}`` in the text stands for what is counted.
+    """Print one line for each count; ``{}`` in the text stands for what is counted.
 
     Example:
         >>> print_counts({"blank line": 1234}, "left out: {}")
@@ -56,7 +56,7 @@ def print_counts(counts: Mapping[Any, int], text: str = "{}", indent: str = "  "
 
 
 def print_pool(summary: Mapping[str, Any]) -> None:
-    """What `pool_summary` counts."""
+    """Print the counts of `pool_summary`."""
     echo(f"{summary['num_prompts']} prompts, {summary['num_responses']} responses")
     print_counts(summary["responses_by_teacher"])
     print_counts(summary["prompts_by_num_teachers"], "prompts with responses by {} teacher(s)")
@@ -75,7 +75,7 @@ def print_pool(summary: Mapping[str, Any]) -> None:
 
 
 def _print_preview(shown: Mapping[str, Any]) -> None:
-    """What a student reads of a pool; line breaks in texts are shown as Python writes them."""
+    """Print what a student reads of a pool; texts are shown as Python literals."""
     template = "chat template" if shown["has_template"] else "no chat template: a base model"
     echo(f"{shown['student']}: {shown['positions']:,} positions, {template}")
     for name in ("prompt_tokens", "response_tokens"):
@@ -96,12 +96,12 @@ def _print_preview(shown: Mapping[str, Any]) -> None:
 
 
 def _some(names: Collection[str]) -> str:
-    """How many, and the first of them."""
+    """The number of names, with the first one as an example."""
     return f"{len(names):,}" + (f", for example {next(iter(names))}" if names else "")
 
 
 def _print_step_summary(steps: Mapping[str, Any], *, is_part: bool) -> None:
-    """What `step_summary` counts."""
+    """Print the counts of `step_summary`."""
     drawn = ", drawn at random" if is_part else ""
     echo(f"steps (sentences) of {steps['num_responses']:,} responses{drawn}")
     for name, what in (("steps_per_response", "steps"), ("characters_per_step", "characters")):
@@ -116,7 +116,7 @@ def _print_step_summary(steps: Mapping[str, Any], *, is_part: bool) -> None:
 
 
 def print_steps(response_id: str, text: str, spans: Sequence[tuple[int, int]]) -> None:
-    r"""The steps of a response, numbered; what a terminal would obey is escaped.
+    r"""Print the numbered steps of a response; characters that control a terminal are escaped.
 
     Example:
         >>> print_steps("p/A/0", "We add:\n3 + 4. So 7.", [(0, 15), (15, 20)])
@@ -135,7 +135,7 @@ def print_steps(response_id: str, text: str, spans: Sequence[tuple[int, int]]) -
 
 
 def _visible(line: str) -> str:
-    """A line without characters that a terminal obeys."""
+    """A line with escapes for characters that control a terminal."""
     return "".join(
         c.encode("unicode_escape").decode() if unicodedata.category(c) == "Cc" else c
         for c in line.expandtabs(4)
@@ -143,12 +143,12 @@ def _visible(line: str) -> str:
 
 
 def print_origin(facts: Mapping[str, Any]) -> None:
-    """What `lalp.origins.read_origin` found."""
+    """Print the result of `lalp.origins.read_origin`."""
     echo(yaml.safe_dump(dict(facts), sort_keys=False, allow_unicode=True, width=100), nl=False)
 
 
 def print_cost(cost: Mapping[str, Any]) -> None:
-    """What `plan_scoring` expects."""
+    """Print the estimates of `plan_scoring`."""
     text = (
         "{num_responses:,} responses, {num_steps:,} steps, {response_tokens:,} response tokens\n"
         "{fed_tokens:,} tokens to feed, {target_tokens:,} to predict, longest row {longest_row:,}\n"
@@ -174,7 +174,7 @@ def _duration(seconds: float) -> str:
 
 
 def print_selftest(result: Mapping[str, Any]) -> None:
-    """What `lalp.scoring.selftest.selftest` found."""
+    """Print the result of `lalp.scoring.selftest.selftest`."""
     facts = result["facts"]
     dtype = facts["dtype"].removeprefix("torch.")
     echo(f"{dtype} on {facts['device']}, attention by {facts['attention']}")
@@ -189,8 +189,8 @@ def print_selftest(result: Mapping[str, Any]) -> None:
 
 
 def print_teachers(result: Mapping[str, Any]) -> None:
-    """A ranking for each score, and how far they agree."""
-    # Not above: `lalp check` need not wait for scipy.
+    """Print a ranking for each score, and how far the rankings agree."""
+    # This is imported here, so that `lalp check` does not wait for scipy.
     from lalp.selection.ranking import FirstPlace, fewest_prompts
 
     for column, table in result["rankings"].items():
@@ -218,7 +218,7 @@ def print_teachers(result: Mapping[str, Any]) -> None:
 
 
 def print_selection(result: Mapping[str, Any]) -> None:
-    """How many responses of each teacher a selection holds."""
+    """Print how many responses of each teacher a selection holds."""
     for teacher, row in result["teacher_mix"].items():
         echo(f"{row['count']:>8,.0f}  {row['percent']:5.1f} %  {teacher}")
     if "num_tokens" in result:
@@ -227,7 +227,7 @@ def print_selection(result: Mapping[str, Any]) -> None:
 
 
 def print_sampling(summary: Mapping[str, Any]) -> None:
-    """What `sample_pool` counts."""
+    """Print the counts of `sample_pool`."""
     text = (
         "{num_samples} samples of {num_prompts} prompts, {num_tokens:,} tokens "
         "({mean_tokens:,.0f} on average), {truncated:.1%} truncated"
@@ -240,7 +240,7 @@ def print_sampling(summary: Mapping[str, Any]) -> None:
 
 
 def print_accuracy(report: Mapping[str, Any]) -> None:
-    """A line for each benchmark of `accuracy_table`."""
+    """Print a line for each benchmark of `accuracy_table`."""
     for row in report["accuracy"].itertuples():
         samples = f" x {row.num_samples} samples" if row.num_samples > 1 else ""
         echo(
@@ -251,7 +251,7 @@ def print_accuracy(report: Mapping[str, Any]) -> None:
 
 
 def print_comparison(report: Mapping[str, Any]) -> None:
-    """A line for each benchmark of `compare_runs`."""
+    """Print a line for each benchmark of `compare_runs`."""
     for row in report["comparison"].itertuples():
         text = (
             f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]  {row.title}: "
@@ -266,7 +266,7 @@ def print_comparison(report: Mapping[str, Any]) -> None:
 
 
 def print_training(summary: Mapping[str, Any]) -> None:
-    """What `log_summary` tells of a training run."""
+    """Print the `log_summary` of a training run."""
     echo(f"{summary['num_steps']} steps over {summary['num_tokens']:,} tokens")
     names = {
         "loss": "training loss, first and last step",

@@ -1,4 +1,4 @@
-"""Commands on steps and scores: segment, plan, score, teachers, select, show, report."""
+"""Commands on steps and scores: segment, plan, score, selftest, teachers, select, show, report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Exit, Option, Typer
 
 from lalp.cli import options
+from lalp.cli.pools import reject_line
 from lalp.cli.printing import (
     print_cost,
     print_result,
@@ -19,7 +20,9 @@ from lalp.cli.printing import (
     say,
 )
 from lalp.errors import InputError
+from lalp.files import write_text
 from lalp.origins import ORIGIN, origin, write_beside
+from lalp.pools.parts import Part, parse_part, pool_part
 from lalp.pools.pool import located
 from lalp.pools.reading import load_pool
 from lalp.pools.writing import JSON_LINES, write_training
@@ -28,58 +31,65 @@ if TYPE_CHECKING:
     import pandas as pd
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+    from lalp.cluster.workers import Workers
+    from lalp.pools.importing import Reject
     from lalp.pools.pool import Pool
     from lalp.steps.splitters import Steps
 
-# What needs torch is imported where it is used: that takes seconds, `lalp check` should not.
+# Modules that need torch are imported where they are used. Importing torch takes seconds, and
+# `lalp check` should not wait for it.
 app = Typer()
 
-# Four sentences, as in the paper's first version: later ones do not say which window they took.
+# Four sentences, as in the paper's first version. Later versions do not name their window.
 _WINDOWS = ["4"]
-_COUNTS = "Whose tokens 32t counts, and whose template joins thoughts (as for lalp score)."
+_STORE = "Folder or URL where scores are kept (see lalp cache); several runs may share it."
+_RAY = "Score on a Ray cluster: its address, or auto for the cluster of this machine."
+_GPUS = "GPUs per worker; default: 1; 0 to score on CPUs."
+_SHARD = "Score only the I-th of N parts of the prompts; lalp merge joins the tables."
+_COUNTS = "Student whose tokens 32t counts and whose template joins thoughts, as in lalp score."
 _MEASURE = "Load the student and score a few prompts, for a narrower range of time."
 _LLM_URL = "Base URL of an OpenAI-compatible server; a key is read from LALP_LLM_API_KEY."
-_LLM_INSTRUCTION = "Text file with {solution} (and {problem}) to send instead."
+_LLM_INSTRUCTION = "Instruction to send: a text file with {solution} and perhaps {problem} in it."
 _RULES = (
     "random, galp, galp-middle, galp-lowest, lalp, lalp-lowest, hybrid, galp-tail, lalp-tail, rsr, "
     "galp-casl, lalp-casl."
 )
-_LIKE = "With --rule random: take as many responses per teacher as this rule, in the same limits."
+_LIKE = "With --rule random: take as many responses per teacher as this rule, with the same limits."
 _SKIP = "Leave out responses without a score instead of stopping."
-_TEACHER = "Choose among its responses only; repeatable."
-_WHERE = "Choose among responses that meet this: correct, 'level >= 4'; repeatable."
-_MIN_SCORE = "Leave out responses whose score is lower, in nats per token."
-_PER_PROMPT = "Responses of each prompt at most."
-_QUOTA = "Share of a teacher's responses in the selection; repeatable."
-_TOP = "Keep the best part: 20% of all that the rule chose, or 20%/teacher."
-_MAX_TOKENS = "Response tokens of the whole selection at most."
-_WEIGHTS = "Write a weight into each record, by the lead over the best response left out."
-_TEXT = "Print the steps of each response, numbered; --out is optional then."
-_TESTED = "A few prompts, each with several responses; the example pool's if not given."
-_FIRST_WINDOW = f"{options.WINDOWS_HELP} Selection takes the first."
-_SHOWN = "Local window; repeatable with --prompt, which takes all of a table if not given."
+_TEACHER = "Choose only among responses of this teacher; repeatable."
+_WHERE = "Choose only among responses that meet this, such as correct or 'level >= 4'; repeatable."
+_MIN_SCORE = "Leave out responses with a lower score, in nats per token."
+_PER_PROMPT = "Maximum number of responses per prompt."
+_QUOTA = "A teacher's share of the selection; repeatable."
+_TOP = "Keep the best part: 20% of all chosen responses, or 20%/teacher for 20% of each teacher's."
+_MAX_TOKENS = "Maximum number of response tokens in the whole selection."
+_WEIGHTS = "Write a weight into each record, from its lead over the best response left out."
+_TEXT = "Print the numbered steps of each response; --out is then optional."
+_TESTED = "A few prompts with several responses each; default: four prompts of the example pool."
+_FIRST_WINDOW = f"{options.WINDOWS_HELP} Selection uses the first."
+_SHOWN = "Local window; repeatable with --prompt, which by default shows all windows of a table."
 _SHOWN_FILE = "Table written by lalp score --tokens; with --prompt also a pool, which is scored."
-_SHOWN_PROMPT = "Show all responses to this prompt side by side, and the choices of both scores."
-_SHOWN_STUDENT = "Who scores a pool (smollm2-135m); a table is scored already."
+_SHOWN_PROMPT = "Show all responses to this prompt side by side, and mark the choice of each score."
+_SHOWN_STUDENT = "Student that scores a pool; default: smollm2-135m. A table is scored already."
 
 
 @app.command()
 @options.writes_out
 def segment(
     pool: options.PoolFile,
-    out: Annotated[Path | None, Option(help="JSONL to write: one response a line.")] = None,
+    out: Annotated[Path | None, Option(help="JSONL to write: one response per line.")] = None,
     text: Annotated[bool, Option("--text", help=_TEXT)] = False,
     splitter: Annotated[str, Option(help=f"{options.SPLITTERS}; also llm.")] = "sentences",
     student: Annotated[str | None, Option(help=_COUNTS)] = None,
     thinking: options.Thinking = "join",
     llm_url: Annotated[str | None, Option(help=_LLM_URL)] = None,
-    llm_model: Annotated[str | None, Option(help="The model's name there.")] = None,
+    llm_model: Annotated[str | None, Option(help="The model's name on the server.")] = None,
     llm_instruction: Annotated[str | None, Option(metavar="FILE", help=_LLM_INSTRUCTION)] = None,
     llm_concurrency: Annotated[int, Option(min=1, help="Requests at once.")] = 16,
     llm_timeout: Annotated[float, Option(min=0.1, help="Seconds for one answer.")] = 600,
     as_json: options.AsJson = False,
 ) -> None:
-    """Cut every response into steps: write their [start, end) character offsets, or print them."""
+    """Cut each response into steps; write their [start, end) character offsets, or print them."""
     _check_segment(out, text, as_json)
     if splitter != "llm" and (llm_url or llm_model or llm_instruction):
         raise InputError(f"--llm options go with --splitter llm, not {splitter}: leave them out")
@@ -103,7 +113,7 @@ def segment(
         tokenizer = load_tokenizer(student) if student else None
         loaded = shape_thinking(loaded, thinking, tokenizer)
     if out is None and splitter in BY_TEXT:
-        # One by one: of a large pool, the first can be read at once.
+        # Responses are cut one by one, so that the first steps of a large pool appear at once.
         for response in loaded.responses:
             print_steps(response.response_id, response.text, split_response(response, splitter))
         return
@@ -134,7 +144,7 @@ def segment(
 def _cut(
     pool: Pool, splitter: str, tokenizer: PreTrainedTokenizerBase | None, llm: dict[str, Any]
 ) -> tuple[Steps, dict[str, str]]:
-    """The steps of every response, and by its id why those of some had to be sentences."""
+    """The steps of every response, and by id the reason if its steps had to be sentences."""
     if splitter == "llm":
         from lalp.steps.llm import INSTRUCTION, load_instruction, split_with_llm
 
@@ -148,7 +158,7 @@ def _cut(
 
 
 def _check_segment(out: Path | None, text: bool, as_json: bool) -> None:
-    """Refuse steps that go nowhere, or two kinds of them on standard output."""
+    """Refuse steps that are neither written nor printed, or that are printed in two forms."""
     if out is not None:
         options.check_out(out, "steps are written as JSONL", *JSON_LINES)
     elif not text:
@@ -189,19 +199,33 @@ def score(
     splitter: options.Splitter = "sentences",
     thinking: options.Thinking = "join",
     tokens: Annotated[bool, Option(help="Keep per-token log-probabilities.")] = False,
-    store: Annotated[Path | None, Option(help="Where scores are kept (see lalp cache).")] = None,
+    shard: Annotated[str | None, Option(metavar="I/N", help=_SHARD)] = None,
+    ray: Annotated[str | None, Option(metavar="auto|ADDRESS", help=_RAY)] = None,
+    workers: Annotated[int | None, Option(help="Workers on the cluster; default: 1.")] = None,
+    gpus_per_worker: Annotated[float | None, Option(help=_GPUS)] = None,
+    store: Annotated[str | None, Option(help=_STORE)] = None,
     device: options.Device = None,
     dtype: options.DType = None,
     trust_remote_code: options.TrustCode = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Score every response by GALP and by LALP at each window; a killed run goes on."""
+    """Score every response by GALP, and by LALP at each window.
+
+    A killed run continues where it stopped.
+    """
     options.check_out(out, "scores are written as Parquet", ".parquet")
-    loaded = load_pool(pool)
+    part = parse_part(shard) if shard else None
+    cluster = _cluster(ray, workers, gpus_per_worker, part)
+    rejects: list[Reject] = []
+    loaded = whole = _read(pool, rejects) if cluster else load_pool(pool)
+    if part:
+        loaded, places = pool_part(loaded, part)
+    import numpy as np
+
     from lalp.scoring import run
     from lalp.scoring.selftest import known_selftest
-    from lalp.scoring.table import write_scores
+    from lalp.scoring.table import POOL_ROW, write_scores
     from lalp.students.student import find_student, parse_dtype
     from lalp.students.thinking import shape_thinking
 
@@ -211,15 +235,26 @@ def score(
     options_ = {"device": device, "dtype": precision, "trust_remote_code": trust_remote_code}
     found = find_student(student, **options_)
     loaded = shape_thinking(loaded, thinking, found.tokenizer)
-    frame = run.score(loaded, found, windows or _WINDOWS, **settings)
+    if cluster:
+        from lalp.cluster.scores import score_on_ray
+
+        settings |= options_ | {"dtype": dtype, "on_reject": rejects.append}
+        frame, loaded = score_on_ray(loaded, cluster, student, windows or _WINDOWS, **settings)
+        whole = None
+    else:
+        frame = run.score(loaded, found, windows or _WINDOWS, **settings)
     frame.attrs["scored_with"]["thinking"] = thinking
     if tested := known_selftest(frame.attrs["scored_with"]):
         frame.attrs["scored_with"]["selftest"] = tested
+    if part:
+        frame[POOL_ROW] = np.asarray(places)
+        frame.attrs["scored_with"]["shard"] = shard
     inputs = {"pool": pool, "steps": splitter if Path(splitter).is_file() else None}
     facts = {"student": student, "windows": windows or _WINDOWS, "splitter": splitter}
     facts |= {"thinking": thinking}
     frame.attrs[ORIGIN] = origin("score", inputs, **facts)
-    write_scores(frame, loaded, out)
+    write_scores(frame, loaded, out, whole)
+    _write_rejects(rejects, f"{out}.rejects.jsonl")
     reasons = frame.set_index("response_id")["reason"].dropna()
     result = {"num_responses": len(frame), "unscored": reasons.to_dict(), **frame.attrs}
     print_result(result, as_json)
@@ -227,6 +262,33 @@ def score(
     if len(reasons):
         example = f"{reasons.index[0]}: {reasons.iloc[0]}"
         say(f"{len(reasons)} of them lack a score, for example {example}")
+
+
+def _cluster(
+    ray: str | None, workers: int | None, gpus: float | None, part: Part | None
+) -> Workers | None:
+    """The workers that the options ask for; None without ``--ray``."""
+    if ray is None:
+        if workers is not None or gpus is not None:
+            raise InputError("--workers and --gpus-per-worker go with --ray: give that, too")
+        return None
+    if part:
+        raise InputError("--shard goes without --ray, which shares the work by itself: give one")
+    from lalp.cluster.workers import Workers
+
+    return Workers(ray, 1 if workers is None else workers, 1 if gpus is None else gpus)
+
+
+def _read(pool: str, rejects: list[Reject]) -> Pool:
+    from lalp.cluster.scores import read_pool  # imports torch
+
+    return read_pool(pool, rejects.append)
+
+
+def _write_rejects(rejects: list[Reject], path: str) -> None:
+    if rejects:
+        write_text(path, "".join(map(reject_line, rejects)))
+        say(f"{len(rejects)} rows or prompts left out, with their reasons: {path}")
 
 
 @app.command()
@@ -240,9 +302,9 @@ def selftest(
     trust_remote_code: options.TrustCode = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Measure what order, batches, kernels and dtypes do to scores and choices on this machine.
+    """Measure how order, batches, kernels and dtypes change scores and choices on this machine.
 
-    Exit code 1 if scores in float32 move by more than they may.
+    The exit code is 1 if scores in float32 change by more than the limit.
     """
     from lalp.report.page import EXAMPLE_POOL
     from lalp.scoring.selftest import first_prompts, selftest
@@ -281,7 +343,7 @@ def teachers(
     result = {"rankings": rankings, "kendall_tau": {}, "prompts_enough": {}, "first_place": {}}
     for name in ("num_prompts", "left_out"):
         result[name] = {column: table.attrs[name] for column, table in rankings.items()}
-    # One teacher has no order to compare, nor one that more prompts could make stable.
+    # With one teacher there is no order to compare, and none that more prompts could settle.
     if frame["teacher"].nunique() > 1:
         result["kendall_tau"] = compare_rankings(frame, columns).to_dict()
         result["prompts_enough"] = {c: prompts_enough(frame, c, seed=seed) for c in columns}
@@ -298,7 +360,7 @@ def select(
     scores: options.ScoresFile,
     rule: Annotated[str, Option(help=_RULES)],
     out: Annotated[Path, Option(help="File to write (a folder for llamafactory).")],
-    window: Annotated[str | None, Option(help="Window of lalp and hybrid rules.")] = None,
+    window: Annotated[str | None, Option(help="Window for lalp and hybrid rules.")] = None,
     fmt: Annotated[str, Option("--format", help=f"{options.FORMATS}.")] = "messages",
     like: Annotated[str | None, Option(help=_LIKE)] = None,
     teacher: Annotated[list[str] | None, Option(help=_TEACHER)] = None,
@@ -309,12 +371,12 @@ def select(
     top: Annotated[str | None, Option(metavar="SHARE", help=_TOP)] = None,
     max_tokens: Annotated[int | None, Option(min=1, metavar="N", help=_MAX_TOKENS)] = None,
     weights: Annotated[bool, Option("--weights", help=_WEIGHTS)] = False,
-    tie: Annotated[str, Option(help="Of equal scores: first, shortest or random.")] = "first",
+    tie: Annotated[str, Option(help="Rule for equal scores: first, shortest or random.")] = "first",
     skip_unscored: Annotated[bool, Option(help=_SKIP)] = False,
     seed: options.Seed = 0,
     as_json: options.AsJson = False,
 ) -> None:
-    """Choose one response per prompt, or more and less, and write a training file."""
+    """Choose responses, by default one per prompt, and write a training file."""
     options.check_training_out(out, fmt)
     from lalp.scoring.table import load_scores, scored_pool
     from lalp.selection import limits, matched, rules
@@ -327,7 +389,7 @@ def select(
     settings |= {"teachers": teacher or (), "where": where or (), "min_score": min_score}
     settings |= {"per_prompt": per_prompt, "quota": limits.parse_quotas(quota or ())}
     settings |= {"top": top, "max_tokens": max_tokens}
-    # The control takes as many of each teacher as the rule that it is compared with.
+    # The control takes as many responses of each teacher as the rule that it is compared with.
     choose = rules.select if like is None else matched.select_control
     with located(scores):
         chosen = choose(frame, like or rule, window, **settings)
@@ -364,7 +426,7 @@ def show(
     windows: Annotated[list[str] | None, Option("--window", help=_SHOWN)] = None,
     student: Annotated[str | None, Option(help=_SHOWN_STUDENT)] = None,
 ) -> None:
-    """Draw responses as heat maps: what each token gains from context outside the window."""
+    """Draw responses as heat maps that show what each token gains from text outside the window."""
     options.check_out(out, "a heat map is an HTML page", ".html", ".htm")
     if (response_id is None) == (prompt is None):
         raise InputError("give --response-id or --prompt: one response, or all of one prompt")
@@ -401,7 +463,7 @@ def report(
     windows: Annotated[list[str] | None, Option("--window", help=_FIRST_WINDOW)] = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Check, score, rank, select and draw a pool, by a notebook, on one HTML page."""
+    """Check, score, rank, select and draw a pool with a notebook, and write one HTML page."""
     options.check_out(out, "a report is an HTML page", ".html", ".htm")
     from lalp.report.page import write_report
 
@@ -410,7 +472,7 @@ def report(
 
 
 def _columns(frame: pd.DataFrame, windows: list[str] | None) -> list[str]:
-    """GALP's column and those of the windows, or of every window that the table holds."""
+    """GALP's column, and those of the given windows, or of all windows in the table."""
     from lalp.scoring.columns import lalp_column, score_columns
     from lalp.scoring.windows import parse_windows
 

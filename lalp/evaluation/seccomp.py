@@ -10,7 +10,7 @@ from lalp.errors import InputError
 from lalp.files import read_data
 
 SYSTEM_CALLS = read_data("evaluation/system_calls.yaml")
-"""Numbers of what is refused, by name, on x86_64 and aarch64."""
+"""Numbers of the refused system calls, by name, on x86_64 and aarch64."""
 
 # Column of the call numbers, and the kernel's name for the machine (AUDIT_ARCH).
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}

@@ -9,7 +9,7 @@ from itertools import pairwise
 from lalp.files import read_data
 
 WORDS = read_data("grading/words.yaml")
-"""Words and signs that answers are written with."""
+"""Words and signs that answers contain."""
 NUMBER_WORDS: dict[str, str] = WORDS["numbers"]
 TEXT = "text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname"
 """LaTeX commands that set text."""

@@ -21,7 +21,7 @@ from lalp.scoring.columns import column_window, score_label
 from lalp.stats import Estimate
 
 MOST_ROWS = 12
-"""So many rows are seen at once; the others are behind "more"."""
+"""Rows that a table shows at once; the others are behind "more"."""
 
 # Names for readers of a column, or of a value that fills a cell.
 WORDS = {

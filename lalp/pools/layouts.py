@@ -14,7 +14,7 @@ from lalp.pools.pool import POOL_FIELDS
 TARGETS = tuple(
     dict.fromkeys(("prompt", "response", "messages", "thought", "system", *POOL_FIELDS))
 )
-"""What a field can be mapped to, by hand (``--map``)."""
+"""Names that a field can be mapped to by hand (``--map``)."""
 
 DATA = read_data("pools/layouts.yaml")
 _HOLDERS = frozenset(name for names in DATA["holders"] for name in names)

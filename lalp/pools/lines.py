@@ -90,7 +90,7 @@ def read_errors(path: Path) -> Iterator[None]:
 # --- JSON lines --------------------------------------------------------------------------------
 
 OnBad = Callable[[str, InputError, Any], None]
-"""Is told the place of what cannot be read, what is wrong with it, and what stands there."""
+"""Gets the place of a record that cannot be read, the reason, and the record's text."""
 
 
 def numbered_records(

@@ -29,7 +29,7 @@ from lalp.selection.rules import select
 from lalp.students.student import Student
 
 WINDOWS = ("0", "1", "4", "all")
-"""What is drawn of a pool: the paper's windows in steps that differ most."""
+"""Windows that are drawn of a pool: those of the paper that differ most."""
 
 Pieces = list[tuple[str, str, str]]
 

@@ -1,7 +1,7 @@
 """Decoding with transformers: many samples side by side, each prompt read once.
 
-The loop is written out here, since `model.generate` keeps ended rows in the batch, draws all rows
-from one random stream, and sorts the whole vocabulary for top-p at every token.
+This module has its own loop, because `model.generate` keeps finished rows in the batch, draws all
+rows from one random stream, and sorts the whole vocabulary for top-p at every token.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from lalp.students.student import Student
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-_ROOM = 256  # tokens for which room is made at once
-# Rows at once: on a CPU more give no more tokens per second, on a GPU a step costs about the same.
+_ROOM = 256  # tokens by which the room in the cache grows
+# Rows at once. On a CPU, more rows give no more tokens per second. On a GPU, a step costs about the
+# same for few rows as for many.
 _CPU_ROWS, _GPU_ROWS = 64, 128
 # Share of memory for weights, keys and values; the rest is for logits and activations.
 _CPU_SHARE, _GPU_SHARE = 0.5, 0.8
-# Candidates for top-p that are sorted first; more only where they hold too little probability.
+# Top-p first sorts this many candidates. It sorts more only if these hold too little probability.
 _FIRST_CANDIDATES = 128
 
 
 @dataclass(frozen=True)
 class Request:
-    """One sample to draw: at most ``limit`` new tokens, and at least 1, the end token included."""
+    """One sample to draw: 1 to ``limit`` new tokens, including the end token."""
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
@@ -50,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Output:
-    """The new tokens of one sample; the last one is an end token if it ``ended``."""
+    """The new tokens of one sample; the last one is an end token if ``ended`` is true."""
 
     token_ids: tuple[int, ...]
     ended: bool
@@ -59,7 +60,7 @@ class Output:
 def response_text(tokenizer: PreTrainedTokenizerBase, prompt_text: str, output: Output) -> str:
     """The text of a sample, without its end token and other special tokens.
 
-    Some chat templates begin the reasoning themselves. Then the text begins with what they wrote.
+    Some chat templates begin the reasoning themselves. The text then begins with what they wrote.
     """
     ids = output.token_ids[:-1] if output.ended else output.token_ids
     text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -68,9 +69,9 @@ def response_text(tokenizer: PreTrainedTokenizerBase, prompt_text: str, output: 
 
 @torch.inference_mode()
 def default_batch_size(student: Student, longest: int) -> int:
-    """Rows of ``longest`` tokens whose keys and values fit into memory beside the weights.
+    """How many rows of ``longest`` tokens fit into memory: keys and values beside the weights.
 
-    The machine's whole memory counts, not what is free, so that another run gets the same batches.
+    The machine's total memory counts, not the free memory, so another run gets the same batches.
     """
     layers = [x for x in _Reader(student, [(0,)]).cache.layers if isinstance(x, _RoomyLayer)]
     per_token = sum(x.keys.nbytes + x.values.nbytes for x in layers)
@@ -90,10 +91,10 @@ def decode(
     stop_ids: frozenset[int],
     on_tokens: Callable[[int], Any] = lambda tokens: None,
 ) -> list[Output]:
-    """Draw all samples side by side; those that have ended leave the batch.
+    """Draw all samples side by side; finished samples leave the batch.
 
-    When memory runs out, the batch is drawn again in two halves. ``on_tokens`` is called with the
-    number of new tokens after each step.
+    If memory runs out, the batch is drawn again in two halves. After each step, ``on_tokens`` is
+    called with the number of new tokens.
     """
     try:
         return _decode_batch(student, requests, stop_ids, on_tokens)
@@ -101,7 +102,8 @@ def decode(
         is_memory = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
         if not is_memory or len(requests) == 1:
             raise
-    # Outside the handler, so that the failed batch's tensors are gone. Does nothing on a CPU.
+    # This is outside the handler, so that the failed batch's tensors are freed. On a CPU it does
+    # nothing.
     torch.cuda.empty_cache()
     half = (len(requests) + 1) // 2
     first = decode(student, requests[:half], stop_ids, on_tokens)
@@ -118,7 +120,7 @@ def _decode_batch(
     _check_prompts(student, requests)
     samples = [_Sample(request, np.random.default_rng(request.seed)) for request in requests]
     readers: list[tuple[_Reader, list[_Sample]]] = []
-    unread = samples  # their texts so far, from the first token
+    unread = samples  # samples whose text so far must be read from its first token
     while readers or unread:
         for part in _alike(student, unread):
             readers.append((_Reader(student, [sample.text for sample in part]), part))
@@ -130,12 +132,12 @@ def _decode_batch(
                 sample.tokens.append(token)
             on_tokens(len(rows))
             going_on = [not sample.is_done(stop_ids) for sample in rows]
-            # What one pass over a text that outgrows its reader gives is not in the reader's cache.
+            # A text that outgrows its reader gets other frequencies, so a new reader must read it.
             fits = [reader.can_hold(sample.length) for sample in rows]
             unread += [s for s, on, fit in zip(rows, going_on, fits, strict=True) if on and not fit]
             stays = [on and fit for on, fit in zip(going_on, fits, strict=True)]
             if not all(stays):
-                # The last rows fill the gaps of those that leave, so that few rows are moved.
+                # The last rows fill the gaps of rows that leave, so that few rows are moved.
                 last = [place for place in range(sum(stays), len(stays)) if stays[place]]
                 kept = [place if stays[place] else last.pop() for place in range(sum(stays))]
                 rows, chosen = [rows[place] for place in kept], chosen[kept]
@@ -162,7 +164,7 @@ class _Sample:
 
     @property
     def length(self) -> int:
-        """Tokens of the prompt and new ones."""
+        """The number of prompt tokens and new tokens together."""
         return len(self.request.prompt_ids) + len(self.tokens)
 
     def is_done(self, stop_ids: frozenset[int]) -> bool:
@@ -183,7 +185,7 @@ def _check_prompts(student: Student, requests: Sequence[Request]) -> None:
 
 
 def _alike(student: Student, samples: Sequence[_Sample]) -> list[list[_Sample]]:
-    """Samples in groups: a pass over each text of a group gets the same rotary frequencies."""
+    """Group samples whose texts get the same rotary frequencies in a pass."""
     groups: dict[tuple[int, ...], list[_Sample]] = {}
     for sample in samples:
         groups.setdefault(student.frequencies.of(sample.length), []).append(sample)
@@ -193,7 +195,7 @@ def _alike(student: Student, samples: Sequence[_Sample]) -> list[list[_Sample]]:
 def _choose_rows(
     logits: Float[Tensor, "batch vocab"], rows: Sequence[_Sample]
 ) -> Int[Tensor, "batch"]:
-    """The next token of every row, by its own settings and random numbers."""
+    """The next token of every row, drawn with its own settings and random numbers."""
     settings = [sample.request.sampling for sample in rows]
     chosen = torch.empty(len(rows), dtype=torch.long, device=logits.device)
     for sampling in dict.fromkeys(settings):
@@ -207,15 +209,15 @@ def _choose_rows(
 class _Reader:
     """Rows in progress: the model's cache, and the logits that predict each row's next token.
 
-    Prompts are padded on the left, so that the next token of every row stands at the same place.
-    A pass over each text must get the same rotary frequencies.
+    Prompts are padded on the left, so that the next tokens of all rows are in one column. All texts
+    must get the same rotary frequencies in a pass.
     """
 
     logits: Float[Tensor, "batch vocab"]
 
     def __init__(self, student: Student, prompts: Sequence[tuple[int, ...]]) -> None:
         parameters = inspect.signature(student.model.forward).parameters
-        # transformers 5.24 calls it ``cache`` everywhere.
+        # In transformers 5.24 the argument is called ``cache`` for all models.
         known = ("cache", "past_key_values", "cache_params")
         names = [name for name in known if name in parameters]
         plain = student.model._supports_default_dynamic_cache() and not student.keeps_state
@@ -233,10 +235,11 @@ class _Reader:
             pad_sequence(part, batch_first=True, padding_side="left")
             for part in (rows, [torch.ones_like(row) for row in rows])
         )
-        # Equal prompts are read once; then each sample gets a row of its own.
+        # Equal prompts are read only once. Then each sample gets its own row.
         self._feed(ids, is_first_iteration=True)
         self.keep([distinct[prompt] for prompt in prompts])
-        # Only plain layers: those of sliding windows stay short, recurrent states do not grow.
+        # Only plain layers need room. Layers with sliding windows stay short, and recurrent states
+        # do not grow.
         self.cache.layers = [
             _RoomyLayer(layer) if type(layer) is DynamicLayer and layer.is_initialized else layer
             for layer in self.cache.layers
@@ -249,25 +252,26 @@ class _Reader:
         self._feed(tokens[:, None])
 
     def can_hold(self, length: int) -> bool:
-        """Whether a pass over that many tokens has the frequencies of what is read already."""
+        """Whether a pass over that many tokens has the same frequencies as the text so far."""
         frequencies = self.student.frequencies
         return frequencies.of(length) == frequencies.of(self.length)
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows, in this order; at first they may repeat."""
+        """Continue with these rows, in this order; only the first call may repeat rows."""
         index = torch.tensor(rows, dtype=torch.long, device=self.student.device)
         self.cache.reorder_cache(index)
         self.mask, self.logits = self.mask[index], self.logits[index]
-        self.length = int(self.mask.sum(1).max())  # the longest may have left
+        self.length = int(self.mask.sum(1).max())  # the longest row may have left
 
     def _feed(self, ids: Int[Tensor, "batch pos"], **options: bool) -> None:
         inputs = self.options | options | {"attention_mask": self.mask}
         if self.has_positions:
             positions = (self.mask.cumsum(1) - 1).clamp_(min=0)
             inputs["position_ids"] = positions[:, -ids.shape[1] :]
-        # Families differ in what they take besides tokens and cache, for example in later steps.
+        # Model families take different inputs besides tokens and cache, for example in later steps.
         inputs = self.student.model.prepare_inputs_for_generation(ids, **inputs)
-        # Phi-3 forgets the cache where its frequencies change, which no reader lives to see.
+        # Phi-3 drops the cache where its frequencies change. In one reader they never change, so
+        # the cache is put back.
         inputs |= self.options
         with self.student.at_length(self.length):
             features, _ = self.student.body(**inputs)
@@ -275,10 +279,10 @@ class _Reader:
 
 
 class _RoomyLayer(DynamicLayer):
-    """One layer's keys and values, with room for further tokens.
+    """One layer's keys and values, with room for more tokens.
 
-    The base class concatenates at every token, and so copies all keys and values each time. On a
-    CPU that takes a fifth of a step with 40 rows.
+    The base class concatenates at every token, so it copies all keys and values each time. On a CPU
+    this takes a fifth of a step with 40 rows.
     """
 
     def __init__(self, layer: DynamicLayer) -> None:
@@ -303,7 +307,7 @@ class _RoomyLayer(DynamicLayer):
         return self.keys, self.values
 
     def reorder_cache(self, beam_idx: Int[Tensor, "kept"]) -> None:
-        """Keep these rows, no more than there are; only those whose place changes are copied."""
+        """Keep these rows, at most as many as there are; only rows that move are copied."""
         moved = (beam_idx != torch.arange(len(beam_idx), device=beam_idx.device)).nonzero()[:, 0]
         length = self.keys.shape[2]
         for buffer in self._buffers:
@@ -321,13 +325,13 @@ def choose_tokens(
 
     ``uniforms`` has a number from [0, 1) for each row; greedy sampling reads none.
     """
-    if not bool(torch.isfinite(logits.amax(-1)).all()):  # NaN is larger than all numbers here
+    if not bool(torch.isfinite(logits.amax(-1)).all()):  # amax treats NaN as the largest number
         why = "its weights are damaged, or do not fit the number format they are loaded in"
         raise InputError(f"its predictions are not numbers (NaN or infinite): {why}")
     if sampling.greedy:
         return logits.argmax(-1)
     logits = logits / sampling.temperature
-    if not sampling.top_k and sampling.top_p == 1:  # spares the sort of the vocabulary
+    if not sampling.top_k and sampling.top_p == 1:  # no need to sort the vocabulary
         return _invert(logits.softmax(-1), uniforms)
     probs, ids = candidates(logits, sampling.top_k, sampling.top_p)
     return ids.gather(1, _invert(probs, uniforms)[:, None])[:, 0]
@@ -338,11 +342,12 @@ def candidates(
 ) -> tuple[Float[Tensor, "batch kept"], Int[Tensor, "batch kept"]]:
     """The tokens that may be drawn, in the order of their ids.
 
-    Top-k keeps all tokens that are as likely as the k-th. Top-p keeps a token if those more likely
-    than it hold less than ``top_p`` of what top-k has kept.
+    Top-k keeps all tokens that are at least as likely as the k-th. Top-p keeps a token if the more
+    likely tokens together hold less than ``top_p`` of the probability that top-k has kept.
 
     Returns:
-        Probabilities, not scaled to 1, and 0 for tokens that may not be drawn; and token ids.
+        Probabilities and token ids. The probabilities are not scaled to 1. They are 0 for tokens
+        that may not be drawn.
     """
     most, wanted = logits.shape[-1], _FIRST_CANDIDATES
     if 0 < top_k < most:
@@ -358,15 +363,17 @@ def candidates(
         wanted *= 8
     kept = before < top_p
     kept[:, 0] = True
-    # By id: a rounding error that lets two likely tokens change places moves no other boundary.
+    # Tokens are in the order of their ids. So if a rounding error swaps the ranks of two likely
+    # tokens, no other boundary moves.
     order = ids.argsort(-1)
     return (top * kept).gather(1, order), ids.gather(1, order)
 
 
 def _invert(probs: Float[Tensor, "batch kept"], uniforms: Sequence[float]) -> Int[Tensor, "batch"]:
-    """Draw by the inverse of the cumulated probabilities.
+    """Draw by inverting the cumulative probabilities.
 
-    In float64, because sums over a whole vocabulary in float32 are too coarse for rare tokens.
+    The sums are in float64, because float32 sums over a whole vocabulary are too coarse for rare
+    tokens.
     """
     sums = probs.double().cumsum(-1)
     at = torch.tensor(uniforms, dtype=torch.float64, device=probs.device)[:, None] * sums[:, -1:]

@@ -1,4 +1,4 @@
-"""From drawn answers to a verified pool."""
+"""Make a verified pool from sampled answers."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def grade_completions(
 ) -> pd.DataFrame:
     """Compare the final answer of every completion with its prompt's reference.
 
-    ``num_workers`` and ``cache`` are as in `grade_answers`. Where ``asks_percent`` says that a
-    prompt asks for a percentage, a percent sign is optional. A reference that is the letter of an
-    option is compared with the letter that is given.
+    ``num_workers`` and ``cache`` are as in `grade_answers`. If ``asks_percent`` says that a prompt
+    asks for a percentage, a percent sign is optional. If the reference is the letter of an option,
+    it is compared with the letter that the answer gives.
 
     Returns:
         One row per completion: its fields; ``extracted``, the answer as written; ``outcome``, as in
         `grading.Grade`, or ``truncated`` or ``no reference``; and ``correct``, which is missing
-        without a reference and False for whatever is truncated.
+        without a reference and False for every truncated completion.
     """
     by_id = {prompt.prompt_id: prompt for prompt in prompts}
     answers = []
@@ -51,7 +51,7 @@ def grade_completions(
     frame = pd.DataFrame([asdict(completion) for completion in completions], columns=columns)
     grades = grade_answers(answers, num_workers=num_workers, cache=cache)
     outcomes = pd.Series([grade.outcome for grade in grades], dtype="str")
-    # A response that was cut off is wrong, whatever it says.
+    # A truncated response counts as wrong, whatever it says.
     outcomes = outcomes.mask(frame["truncated"].astype(bool), "truncated")
     return frame.assign(
         extracted=pd.Series([grade.extracted for grade in grades], dtype="str"),
@@ -88,8 +88,8 @@ def sampled_pool(prompts: Sequence[Prompt], graded: pd.DataFrame, teacher: str) 
 def sampling_summary(prompts: Sequence[Prompt], graded: pd.DataFrame, pool: Pool) -> dict[str, Any]:
     """Counts and shares of one run, as plain values for JSON.
 
-    Shares are of all completions, but ``accuracy`` is of those whose prompt has a reference (None
-    if there is none); ``solved`` counts prompts with a correct completion.
+    Shares are over all completions. Only ``accuracy`` is over the completions whose prompt has a
+    reference; it is None if no prompt has one. ``solved`` counts prompts with a correct completion.
     """
     verifiable = [prompt.prompt_id for prompt in prompts if prompt.answer is not None]
     verified = graded.loc[graded["prompt_id"].isin(verifiable), "correct"]
@@ -118,16 +118,16 @@ def sample_pool(
     num_workers: int = 2,
     **options: Any,
 ) -> tuple[Pool, dict[str, Any]]:
-    """Sample, verify, and make a pool of responses by one teacher, with the prompts as given.
+    """Sample responses of one teacher, verify them, and make a pool with the prompts as given.
 
-    Arguments are as in `generate` and `grade_answers`; verdicts are kept in ``store`` too. If
-    ``system_prompt`` is None, it is the paper's where a prompt has no system message. If it is
-    empty, there is none.
+    Arguments are as in `generate` and `grade_answers`. ``store`` also keeps the verdicts. If
+    ``system_prompt`` is None, a prompt without a system message gets the paper's system prompt. If
+    it is empty, no system prompt is added.
 
     Returns:
         The pool, and counts and shares as in `sampling_summary`.
     """
-    require("eval", "grading samples")  # before they are drawn
+    require("eval", "grading samples")  # before anything is sampled
     store = Path(store or cache_dir() / "samples")
     asked = paper_prompts(prompts) if system_prompt is None else prompts
     completions = generate(

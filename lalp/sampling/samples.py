@@ -1,9 +1,9 @@
 """Sample responses from a model, grade them, and make a pool of them (paper, Sec. 3.1 and B.4).
 
-Finished samples are kept in shards of JSON lines, one for each batch. The folder is named by the
-model, the backend and the code; within it a sample is known by its settings, its prompt's id and
-rendered text, and its number. So a killed run goes on where it stopped, and further samples of a
-prompt join those that are there.
+Finished samples are kept in shards of JSON lines, one for each batch. The folder's name is a hash
+of the model, the backend and the code. In the folder, a sample is identified by its settings, its
+prompt's id and rendered text, and its number. So a killed run continues where it stopped, and more
+samples of a prompt can be added later.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from lalp.errors import InputError, did_you_mean
 from lalp.extras import require
 from lalp.files import cache_dir, digest, fingerprint, in_use, write_json
 from lalp.pools.pool import Message, Prompt
+from lalp.sampling import ray_vllm
 from lalp.sampling.decoding import Output, Request, decode, default_batch_size, response_text
 from lalp.sampling.settings import SYSTEM_PROMPT, Sampling, sample_seed
 from lalp.sampling.vllm import DEFAULT_BATCH_SIZE, decode_with_vllm, load_vllm
@@ -35,10 +36,11 @@ from lalp.students.student import FoundStudent, Student, find_student
 
 log = logging.getLogger("lalp")
 
-BACKENDS = ("transformers", "vllm")
+BACKENDS = ("transformers", "vllm", "ray")
+_LOADED_ELSEWHERE = ("vllm", "ray")
 
-# A change of this code may change a sample, so it is part of the key. It is read on import, because
-# a later edit on disk does not change what this process runs.
+# A change to this code may change a sample, so the code is part of the key. It is read on import,
+# because a later edit on disk does not change what this process runs.
 _CODE = fingerprint("sampling", "students")
 
 
@@ -46,9 +48,9 @@ _CODE = fingerprint("sampling", "students")
 class Completion:
     """One sampled response to a prompt; ``sample`` counts from 0.
 
-    ``text`` begins with ``<think>`` where the prompt ends so, and leaves out the end token, which
-    ``num_tokens`` includes. A response that is ``truncated`` stopped at the token limit or the
-    model's last position, without an end token.
+    ``text`` begins with ``<think>`` if the prompt ends with it. The end token is not in ``text``,
+    but ``num_tokens`` counts it. A response is ``truncated`` if it stopped at the token limit or
+    the model's last position, without an end token.
     """
 
     prompt_id: str
@@ -72,30 +74,34 @@ def generate(
     progress: bool = True,
     tensor_parallel: int = 1,
 ) -> list[Completion] | list[list[Completion]]:
-    """Sample responses to prompts; a killed run goes on where it stopped.
+    """Sample responses to prompts; a killed run continues where it stopped.
 
-    A sample depends on its prompt, the settings and the seed alone, not on how many are drawn or
-    which others are drawn with it, up to the rounding of sums that differs between batches.
+    A sample depends only on its prompt, the settings and the seed. It does not depend on the number
+    of samples or on the other samples in its batch, except that sums are rounded differently in
+    different batches.
 
     Args:
         prompts: What to answer.
         model: As in `load_student`, or a loaded student.
-        sampling: Number of samples, temperature, top-p, top-k, token limit and seed. Several, such
-            as greedy and sampled, are drawn together, which takes less time than one by one.
-        backend: ``transformers`` (CPU or GPU) or ``vllm`` (GPU; the extra ``vllm``). The model's
-            own sampling settings, such as a repetition penalty, are read by neither.
+        sampling: Number of samples, temperature, top-p, top-k, token limit and seed. Several
+            settings, such as greedy and sampled, are drawn together, which takes less time than one
+            after another.
+        backend: ``transformers`` (CPU or GPU), ``vllm`` (GPU; the extra ``vllm``), or ``ray``: vLLM
+            on all GPUs of the cluster at ``RAY_ADDRESS`` (the extras ``vllm`` and ``cluster``). No
+            backend reads the model's own sampling settings, such as a repetition penalty.
         system_prompt: Put in front of every prompt; `SYSTEM_PROMPT` is the paper's.
-        store: Folder of finished samples; ``samples`` of `cache_dir` if not given.
-        batch_size: Samples that are drawn at once and stored together. If not given, as many as
-            fit into memory, 64 at most on a CPU, 128 on a GPU (1,024 with vLLM).
+        store: Folder of finished samples; by default ``samples`` of `cache_dir`.
+        batch_size: Number of samples that are drawn at once and stored together. By default, as
+            many as fit into memory: at most 64 on a CPU and 128 on a GPU. It is 1,024 for ``vllm``
+            and 65,536 for ``ray``.
         device: As in `load_student`; not for vLLM.
         trust_remote_code: As in `load_student`.
         progress: Show tokens per second.
         tensor_parallel: GPUs that share one copy of the model, with vLLM.
 
     Returns:
-        Completions by prompt, in the given order, and then by sample. One such list for each of
-        several settings.
+        Completions by prompt, in the given order, and then by sample. If ``sampling`` is a
+        sequence, one such list for each of its settings.
     """
     samplings = [sampling] if isinstance(sampling, Sampling) else list(sampling)
     _check(prompts, backend, batch_size, tensor_parallel)
@@ -109,14 +115,17 @@ def generate(
         for mark, fields in read_records(path, folder.name, "sampling again")
         if mark in wanted
     }
-    nothing = Output((), ended=False)  # where no room is left behind the prompt
+    nothing = Output((), ended=False)  # if the prompt leaves no room
     done |= {x.digest: _completion(source, x, nothing) for x in jobs if x.request.limit == 0}
     if missing := [job for job in jobs if job.digest not in done]:
-        # Of all jobs, so that a run that goes on has the same batches as one that was not killed.
+        # Over all jobs, so that a run that continues has the same batches as an unbroken run.
         longest = max(len(job.request.prompt_ids) + job.request.limit for job in jobs)
         if backend == "vllm":
             llm = load_vllm(source.model.source, longest, tensor_parallel, trust_remote_code)
             draw, size = partial(decode_with_vllm, llm, progress=progress), DEFAULT_BATCH_SIZE
+        elif backend == "ray":
+            replicas = (source.model.source, longest, tensor_parallel, trust_remote_code)
+            draw, size = ray_vllm.Replicas(*replicas).decode, ray_vllm.DEFAULT_BATCH_SIZE
         else:
             student = source.model.load()
             draw, size = partial(decode, student), default_batch_size(student, longest)
@@ -131,7 +140,7 @@ def generate(
 
 @dataclass(frozen=True)
 class _Source:
-    """A model, and all that decides a sample but prompt and settings."""
+    """A model, and everything that decides a sample except prompt and settings."""
 
     model: FoundStudent
     stop_ids: frozenset[int]
@@ -140,7 +149,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Job:
-    """One sample of a prompt, how it is drawn, and the digest that the store knows it by."""
+    """One sample of a prompt: how it is drawn, and its digest in the store."""
 
     prompt_id: str
     prompt_text: str
@@ -154,10 +163,12 @@ def _check(
 ) -> None:
     if backend not in BACKENDS:
         raise InputError(f"unknown backend {backend!r}: {did_you_mean(backend, BACKENDS)}")
-    if backend == "vllm":
-        require("vllm", "backend vllm")
+    if backend in _LOADED_ELSEWHERE:
+        require("vllm", f"backend {backend}")
+        if backend == "ray":
+            require("cluster", "backend ray")
     elif tensor_parallel != 1:
-        raise InputError("tensor_parallel goes with the vllm backend: leave it out")
+        raise InputError("tensor_parallel goes with the vllm and ray backends: leave it out")
     if batch_size is not None:
         check_count("batch_size", batch_size)
     for prompt_id, count in Counter(prompt.prompt_id for prompt in prompts).items():
@@ -169,10 +180,13 @@ def _check(
 def _find_model(
     model: str | Student, backend: str, device: str | None, trust_remote_code: bool
 ) -> _Source:
-    # The configuration and the tokenizer are read, not the weights: all may be drawn already.
-    is_vllm = backend == "vllm"
+    # Only the configuration and the tokenizer are read. The weights may not be needed, because all
+    # samples may be in the store already.
+    is_vllm = backend in _LOADED_ELSEWHERE
     if is_vllm and isinstance(model, Student):
-        raise InputError(f"backend vllm loads {model.name} itself: give the model's name or folder")
+        raise InputError(
+            f"backend {backend} loads {model.name} itself: give the model's name or folder"
+        )
     options = {"dtype": torch.bfloat16} if is_vllm else {"device": device}
     found = find_student(model, trust_remote_code=trust_remote_code, **options)
     generation = found.loaded and found.loaded.model.generation_config
@@ -185,7 +199,7 @@ def _find_model(
         "tokenizer": digest(found.tokenizer.backend_tokenizer.to_str()),
         "stop_ids": sorted(stop_ids),
         "positions": found.max_positions,
-        "backend": backend,
+        "backend": "vllm" if is_vllm else backend,  # the same samples on one machine or many
         "device": "vllm" if is_vllm else found.device.type,
         "dtype": str(found.dtype),
         "code": _CODE,
@@ -194,7 +208,7 @@ def _find_model(
 
 
 def paper_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts behind the paper's system prompt; one with a system message keeps its own."""
+    """Prompts with the paper's system prompt in front, unless they have a system message."""
     return [
         prompt if _system_messages(prompt) else with_system_prompt(prompt, SYSTEM_PROMPT)
         for prompt in prompts
@@ -222,7 +236,7 @@ def _plan(
     samplings: Sequence[Sampling],
     system_prompt: str | None,
 ) -> list[_Job]:
-    """All samples: by prompt, then by settings, then by number."""
+    """All samples, ordered by prompt, then by settings, then by number."""
     tokenizer, positions = source.model.tokenizer, source.model.max_positions
     jobs, lowered = [], {}
     for prompt in prompts:
@@ -235,7 +249,8 @@ def _plan(
                 lowered[prompt.prompt_id] = limit
             for sample in range(sampling.num_samples):
                 seed = sample_seed(sampling.seed, prompt.prompt_id, sample)
-                # All of its settings but how many are drawn, so that further samples join these.
+                # The sample's number stands in for the number of samples, so that a later run with
+                # more samples finds these.
                 settings = asdict(sampling) | {"num_samples": sample}
                 mark = digest([settings, prompt.prompt_id, text])
                 request = Request(ids, sampling, limit, seed)
@@ -258,11 +273,12 @@ def _draw_jobs(
     folder: Path,
     progress: bool,
 ) -> dict[str, Completion]:
-    """Draw batch after batch; each is on disk before the next begins, for a run may be killed."""
+    """Draw one batch after another; each is on disk before the next begins, in case of a kill."""
     drawn = {}
-    # Long prompts first, so that a batch holds similar ones; samples of a prompt stay together.
+    # Long prompts come first, so that a batch holds prompts of similar length. The samples of a
+    # prompt stay together.
     jobs = sorted(jobs, key=lambda job: -len(job.request.prompt_ids))
-    # Where it is not silenced here, tqdm still heeds TQDM_DISABLE.
+    # If not silenced here, tqdm still obeys TQDM_DISABLE.
     with tqdm(unit="tok", unit_scale=True, **({} if progress else {"disable": True})) as bar:
         for first in range(0, len(jobs), batch_size):
             batch = jobs[first : first + batch_size]

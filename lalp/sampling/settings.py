@@ -1,6 +1,7 @@
-"""Settings of sampling: the paper's (Tables 5 and 7, C.9) and one's own.
+"""Sampling settings: the paper's (Tables 5 and 7, C.9) and your own.
 
-Temperature, top-k and top-p mean what they mean in vLLM and in transformers, in that order.
+Temperature, top-k and top-p are applied in this order. They mean the same as in vLLM and in
+transformers.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from lalp.errors import InputError, did_you_mean
 from lalp.files import read_data
 
-# The paper's, in front of every prompt (Sec. 3.1).
+# The paper puts this in front of every prompt (Sec. 3.1).
 SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \boxed{}."
 
 
@@ -23,11 +24,11 @@ SYSTEM_PROMPT = r"Please reason step by step, and put your final answer within \
 class Sampling:
     """How responses are sampled."""
 
-    num_samples: int = 1  # of each prompt
+    num_samples: int = 1  # per prompt
     temperature: float = 0.0  # logits are divided by it; 0 takes the most likely token (greedy)
     top_p: float = 1.0  # draw from the likeliest tokens that together hold this probability
     top_k: int = 0  # draw from this many most likely tokens; 0 is off
-    max_tokens: int = 1024  # new tokens of a sample at most, its end token included
+    max_tokens: int = 1024  # maximum number of new tokens per sample, end token included
     seed: int = 0  # for everything random
 
     def __post_init__(self) -> None:
@@ -71,6 +72,6 @@ def choose_sampling(preset: str | None, seed: int, changes: Mapping[str, Any]) -
 
 
 def sample_seed(seed: int, prompt_id: str, sample: int) -> int:
-    """The seed of one sample, 63 bits: it does not depend on what else is drawn."""
+    """The 63-bit seed of one sample; it does not depend on what else is drawn."""
     text = json.dumps([seed, prompt_id, sample])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -11,10 +11,11 @@ from lalp.sampling.decoding import Output, Request
 if TYPE_CHECKING:
     from vllm import LLM
 
-# Samples handed to vLLM at once: what has been finished before is kept when the run is killed.
+# Samples that vLLM gets at once. If the run is killed, the batches before are kept.
 DEFAULT_BATCH_SIZE = 1024
 
-# What vLLM accepts; it would raise smaller temperatures to the first, and refuse larger ones.
+# The temperatures that vLLM accepts. It would raise smaller ones to the first of these, and refuse
+# larger ones.
 _TEMPERATURES = (0.01, 2.0)
 
 
@@ -33,6 +34,15 @@ def load_vllm(source: str, longest: int, tensor_parallel: int, trust_remote_code
     )
 
 
+def check_temperatures(requests: Sequence[Request]) -> None:
+    """InputError if vLLM cannot sample at one of the temperatures."""
+    lowest, highest = _TEMPERATURES
+    for sampling in {request.sampling for request in requests}:
+        if not sampling.greedy and not lowest <= sampling.temperature <= highest:
+            allowed = f"0, or {lowest} to {highest:g}"
+            raise InputError(f"temperature is {sampling.temperature}: vLLM takes {allowed}")
+
+
 def decode_with_vllm(
     llm: LLM,
     requests: Sequence[Request],
@@ -44,13 +54,9 @@ def decode_with_vllm(
     """Draw all samples, as `decode` does; ``progress`` shows vLLM's own progress bar."""
     from vllm import SamplingParams, TokensPrompt
 
-    lowest, highest = _TEMPERATURES
-    for sampling in {request.sampling for request in requests}:
-        if not sampling.greedy and not lowest <= sampling.temperature <= highest:
-            allowed = f"0, or {lowest} to {highest:g}"
-            raise InputError(f"temperature is {sampling.temperature}: vLLM takes {allowed}")
-    # Each sample is a request of its own, because one request with n samples would leave their
-    # seeds to vLLM. With prefix caching it still reads a repeated prompt only once.
+    check_temperatures(requests)
+    # Each sample is a separate request, because vLLM would choose the seeds of one request with n
+    # samples. With prefix caching, vLLM still reads a repeated prompt only once.
     params = [
         SamplingParams(
             n=1,
@@ -60,7 +66,7 @@ def decode_with_vllm(
             max_tokens=request.limit,
             seed=request.seed,
             stop_token_ids=sorted(stop_ids),
-            detokenize=False,  # both backends turn tokens into text in the same way
+            detokenize=False,  # lalp turns tokens into text, the same way for all backends
         )
         for request in requests
     ]

@@ -1,1 +1,1 @@
-"""Score responses: the paper's equations, and what makes them fast."""
+"""Score responses with the paper's equations and an engine that computes them fast."""

@@ -1,4 +1,4 @@
-"""Score responses, those together that follow the same prompt tokens."""
+"""Score responses; those that follow the same prompt tokens are scored together."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ GPU_BATCH_TOKENS = 16384
 _NOT_FINITE = "the student's predictions are not finite (NaN or infinite logits)"
 _IMPOSSIBLE = "a token has probability 0 under the student"
 
-# A row by its first response token and the rotary frequencies that its length gives.
+# The key of a row: its first response token, and the rotary frequencies for its length.
 _RowName = tuple[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class ResponseScores:
-    """Scores of one response in nats per token, by column; NaN never stands without a reason."""
+    """Scores of one response in nats per token, by column; every NaN has a reason."""
 
     num_tokens: int
     num_steps: int
@@ -58,14 +58,14 @@ def score_candidates(
     max_batch_tokens: int | None = None,
     on_tokens: Callable[[int], object] = lambda tokens: None,
 ) -> list[ResponseScores]:
-    """Score responses under GALP and every window; a prompt that they share is read once.
+    """Score responses under GALP and every window; a shared prompt is read once.
 
     Args:
         student: The model before fine-tuning.
-        tasks: The responses; scores come in their order.
+        tasks: The responses; the scores have the same order.
         windows: Windows for LALP.
         galp: Also score the whole response, with rank and entropy.
-        max_batch_tokens: Tokens per forward pass; halved by itself when memory runs out.
+        max_batch_tokens: Tokens per forward pass; halved automatically when memory runs out.
         on_tokens: Called with the number of tokens fed, for progress.
     """
     if student.device.type == "cpu":
@@ -73,7 +73,7 @@ def score_candidates(
     frequencies = student.frequencies
     limits = {"frequencies": frequencies, "vocabulary": student.vocabulary}
     plans = [plan_response(task, windows, galp=galp, **limits) for task in tasks]
-    # One prompt's tokens may differ: a tokenizer can merge its end with a response's beginning.
+    # A prompt's tokens may differ: a tokenizer can merge its end with the start of a response.
     prompts: dict[tuple[int, ...], int] = {}
     numbers = [prompts.setdefault(task.encoded.prompt_ids, len(prompts)) for task in tasks]
     jobs = [
@@ -94,7 +94,7 @@ def score_candidates(
 
 
 def batch_tokens(student: Student) -> int:
-    """Tokens fed per forward pass, unless told otherwise."""
+    """The default number of tokens fed per forward pass."""
     if student.device.type == "cpu":
         return CPU_BATCH_TOKENS
     packing = find_packing(student)
@@ -104,7 +104,7 @@ def batch_tokens(student: Student) -> int:
 def _assemble(
     task: Task, plan: ResponsePlan, rows: dict[_RowName, TokenScores], frequencies: Frequencies
 ) -> ResponseScores:
-    """Average what the rows read into the scores of one response."""
+    """Average the values that the rows read into the scores of one response."""
 
     def read(start: int, end: int) -> TokenScores:
         return rows[start, frequencies.of(len(task.encoded.prompt_ids) + end - start)]

@@ -1,4 +1,4 @@
-"""Names of score columns: ``galp``, ``lalp@WINDOW``, and ``:tokens`` behind them per token."""
+"""Names of score columns: ``galp``, ``lalp@WINDOW``; per token, ``:tokens`` is appended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GALP = "galp"
 COUNTS = ("num_tokens", "num_steps")
 STATISTICS = ("mean_rank", "mean_rank_100", "mean_entropy")
 _LALP, _TOKENS = "lalp@", ":tokens"
-# One colour for each score, wherever one is drawn; no teacher has either.
+# Each score has the same colour in all figures. No teacher has either colour.
 SCORE_COLORS = {"galp": "#4d4d4d", "lalp": "#7b3294"}
 
 
@@ -44,7 +44,7 @@ def column_window(column: str) -> str | None:
 
 
 def score_label(column: str) -> str:
-    """What a reader calls a score column.
+    """The name of a score column for readers.
 
     Example:
         >>> score_label("galp"), score_label("lalp@4"), score_label("lalp@all")

@@ -1,4 +1,4 @@
-"""What forward passes cost: a model's size, the FLOPs of a plan, the rate of this machine."""
+"""The cost of forward passes: a model's size, the FLOPs of a plan, the rate of this machine."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from lalp.scoring.plan import plan_response
 from lalp.scoring.windows import Window
 from lalp.students.heads import project
 
-# Beyond this width the rate stays, and the matrices would fill the memory.
+# The rate is the same for wider matrices, and these would fill the memory.
 _WIDEST = 8192
-_PRODUCT = 10**10  # FLOPs of one product that is timed on a processor
+_PRODUCT = 10**10  # FLOPs of one timed matrix product on a CPU
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What a forward pass costs."""
+    """The sizes of a model that decide the cost of a forward pass."""
 
-    body: int  # weights that every token passes through once: no embeddings and no head
-    head: int  # weights that target tokens alone pass through
-    total: int  # all weights, tied ones once
+    body: int  # weights that every token passes through once: all but embeddings and head
+    head: int  # weights that only target tokens pass through
+    total: int  # all weights; tied ones count once
     attention: int  # numbers multiplied per pair of positions: layers x heads x head size
     cache: int  # numbers kept per token: keys and values of all layers
     hidden: int
@@ -62,10 +62,10 @@ def count_weights(model: PreTrainedModel) -> ModelSize:
 
 
 def matmul_rate(device: str, dtype: torch.dtype, hidden: int, seconds: float = 0.5) -> float:
-    """FLOP per second of a matrix product of the student's width, by the faster of two kernels."""
+    """Measure the FLOP/s of a product of the student's width with the faster of two kernels."""
     hidden = min(hidden, _WIDEST)
     columns = min(4 * hidden, _WIDEST)
-    # A card needs many rows to reach its rate; a processor would take a minute for wide ones.
+    # A GPU needs many rows to reach its rate. On a CPU, many wide rows would take a minute.
     most = _PRODUCT // (2 * hidden * columns)
     rows = _WIDEST if device.startswith("cuda") else max(64, min(1024, most))
     a = torch.randn(rows, hidden, device=device, dtype=dtype)
@@ -73,7 +73,7 @@ def matmul_rate(device: str, dtype: torch.dtype, hidden: int, seconds: float = 0
     times = []
     for product in (torch.nn.functional.linear, project):
         names = {"product": product, "a": a, "b": b}
-        # A timer uses one thread unless told otherwise.
+        # By default, a timer uses one thread.
         timer = Timer("product(a, b)", globals=names, num_threads=torch.get_num_threads())
         times.append(timer.blocked_autorange(min_run_time=seconds / 2).median)
     return 2 * rows * hidden * columns / min(times)
@@ -82,15 +82,15 @@ def matmul_rate(device: str, dtype: torch.dtype, hidden: int, seconds: float = 0
 def row_flops(size: ModelSize, prompt: int, fed: int, targets: int) -> float:
     """FLOPs of one row of ``fed`` tokens after a prompt of ``prompt`` tokens.
 
-    Two per weight and token, four per pair of positions and head dimension (scores and values),
-    half the pairs within the row being masked.
+    A weight costs two for each token that passes through it. A pair of positions costs four per
+    head dimension (scores and values). Half of the pairs within the row are masked.
     """
     pairs = fed * (prompt + (fed + 1) / 2)
     return 2.0 * size.body * fed + 4.0 * size.attention * pairs + 2.0 * size.head * targets
 
 
 def plan_flops(size: ModelSize, tasks: Sequence[Task], windows: Sequence[Window]) -> float:
-    """FLOPs of scoring one prompt's responses by the plan."""
+    """FLOPs of scoring one prompt's responses with the planned rows."""
     prompt = len(tasks[0].encoded.prompt_ids)
     return row_flops(size, 0, prompt, 1) + sum(
         row_flops(size, prompt, row.num_inputs, row.num_targets)
@@ -100,7 +100,7 @@ def plan_flops(size: ModelSize, tasks: Sequence[Task], windows: Sequence[Window]
 
 
 def loop_flops(size: ModelSize, task: Task, windows: Sequence[Window]) -> float:
-    """FLOPs of one forward pass per step and window, and one for GALP, logits everywhere."""
+    """FLOPs of one forward pass per step and window and one for GALP, with logits everywhere."""
     prompt, flops = len(task.encoded.prompt_ids), 0.0
     for contexts in plan_response(task, windows).contexts.values():
         for start, span in contexts:
@@ -111,11 +111,11 @@ def loop_flops(size: ModelSize, task: Task, windows: Sequence[Window]) -> float:
 
 
 def working_bytes(size: ModelSize, device: str, dtype: torch.dtype) -> int:
-    """Memory for one batch of each worker: what a layer computes, and logits with two copies."""
+    """Bytes for one batch of each worker: a layer's results, and logits with two copies."""
     on_cpu = torch.device(device).type == "cpu"
     workers = torch.get_num_threads() if on_cpu else 1
     tokens = CPU_BATCH_TOKENS if on_cpu else GPU_BATCH_TOKENS
-    # Weights per layer and input feature, which are a layer's results; recurrent ones are unknown.
+    # A layer has as many results as weights per input feature; unknown for recurrent layers.
     features = size.body // size.attention if size.attention else 0
     logits = HEAD_LOGITS if on_cpu else GPU_LOGITS
     return workers * (dtype.itemsize * tokens * features + 3 * 4 * logits)

@@ -1,8 +1,8 @@
-"""The paper's equations. What makes them fast is in `lalp.scoring.engine`.
+"""The paper's equations; `lalp.scoring.engine` computes them fast.
 
 ``x`` is the prompt, ``y_1 .. y_T`` are the response's tokens, ``s_1 .. s_K`` its steps (consecutive
 runs of tokens), ``p`` is the student. Logarithms are natural. Every score is in nats per token and
-at most 0: the higher, the more natural the response is to the student.
+at most 0. The higher it is, the more natural the response is to the student.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def average_log_prob(log_probs: Float[np.ndarray, "tokens"]) -> float:
 
 
 def choose(scores: Float[np.ndarray, "candidates"]) -> int:
-    """The chosen candidate (Eq. 2): ``argmax_i score(y^i | x)``, the first of equals.
+    """The chosen candidate (Eq. 2): ``argmax_i score(y^i | x)``, the first of equal ones.
 
     `lalp.select` does this for each prompt of a table, and lets a user choose how to break ties.
 
@@ -53,10 +53,10 @@ def choose(scores: Float[np.ndarray, "candidates"]) -> int:
 def local_average_log_prob(steps: Sequence[Float[np.ndarray, "tokens"]]) -> float:
     """LALP (Eq. 3): ``(1/K) sum_k (1/|s_k|) sum_j log p(s_kj | x, window of s_k, s_k,<j)``.
 
-    Every step weighs the same, however long it is. In nats per token.
+    Every step has the same weight, however long it is. The score is in nats per token.
 
     Args:
-        steps: Log-probabilities of each step's tokens, read behind the step's own window.
+        steps: Log-probabilities of each step's tokens, read after the step's own window.
 
     Example:
         >>> local_average_log_prob([np.array([-1.0]), np.array([-2.0, -4.0])])
@@ -78,7 +78,7 @@ def window_starts(window: Window, step_spans: Sequence[TokenSpan]) -> list[int]:
 
 
 def _steps_before(window: Window, preceding: int) -> int:
-    """Number of steps that a step with ``preceding`` steps before it sees."""
+    """Number of earlier steps that a step sees if ``preceding`` steps come before it."""
     if window.kind == "steps":
         return min(int(window.size), preceding)
     # Fractions are exact, so ceil(7 % of 100 steps) is 7 and not 8 as with floats.
@@ -91,7 +91,8 @@ def self_conditioning_gap(
 ) -> Float[np.ndarray, "tokens"]:
     """Gap (Eq. 4): ``log p(y_t | x, y_<t) - log p(y_t | x, window)`` of each token, in nats.
 
-    Above 0 where text before the window makes the token likelier. NaN where either is missing.
+    It is above 0 if text before the window makes the token likelier, and NaN if a log-probability
+    is missing.
 
     Example:
         >>> self_conditioning_gap(np.array([-1.0, -0.5]), np.array([-1.0, -2.0]))
@@ -102,7 +103,7 @@ def self_conditioning_gap(
 
 @torch.inference_mode()
 def score_per_step(student: Student, task: Task, window: Window) -> float:
-    """LALP (Eq. 3) as Sec. 6 describes it: one forward pass per step. Slow; for comparison."""
+    """LALP (Eq. 3) as in Sec. 6, with one forward pass per step; slow, only for comparison."""
     ids, steps = task.encoded.response_ids, []
     starts = window_starts(window, task.step_spans)
     for start, (begin, end) in zip(starts, task.step_spans, strict=True):

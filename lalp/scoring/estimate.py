@@ -1,4 +1,4 @@
-"""What scoring a pool will cost, before it runs: tokens, FLOPs, a range of time, memory."""
+"""Estimate the cost of scoring a pool before it runs: tokens, FLOPs, time range, memory."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ from lalp.students.loading import unreadable
 from lalp.students.student import FoundStudent, find_student, parse_dtype
 from lalp.students.thinking import shape_thinking
 
-# Of a larger pool, prompts with about so many characters of responses are planned: seconds.
+# Of a larger pool, only prompts with about this many response characters are planned. This takes
+# seconds.
 MOST_CHARACTERS = 500_000
-# From slow to fast: the share of the rate of a bare matrix product that forward passes reach. On a
-# CPU `make bench` and short runs found it; on a GPU it is a guess.
+# The share of a bare matrix product's rate that forward passes reach, from slow to fast. The values
+# for a CPU come from `make bench` and short runs; those for a GPU are a guess.
 _CPU_SHARES, _GPU_SHARES = (0.35, 0.95), (0.1, 0.8)
-# From slow to fast: seconds of a layer in a pass that do not depend on the number of tokens.
+# Seconds per layer and pass that do not depend on the number of tokens, from slow to fast.
 _PER_LAYER = (2e-3, 1e-4)
-# A measurement ends after so many prompts, or once it has taken so many seconds.
+# A measurement ends after this many prompts or this many seconds.
 _MEASURED_PROMPTS = 5
 _MEASURED_SECONDS = 10.0
-# How far the next hour of a machine may be from the last seconds, at the least.
+# A machine's next hour may differ from its last seconds by at least this share.
 _UNSTEADY = 0.1
 
 
@@ -47,8 +48,8 @@ _UNSTEADY = 0.1
 class ScoringCost:
     """Cost of scoring a pool under a list of windows; time and memory are estimates.
 
-    Counts are exact if all prompts were planned. Those of a larger pool are what a random part of
-    its prompts has, in proportion to its characters.
+    Counts are exact if all prompts were planned. Those of a larger pool are scaled up from a random
+    part of its prompts, in proportion to characters.
     """
 
     num_prompts: int
@@ -56,8 +57,8 @@ class ScoringCost:
     num_responses: int
     num_steps: int
     response_tokens: int
-    fed_tokens: int  # that pass through the model's body
-    target_tokens: int  # that pass through its head
+    fed_tokens: int  # tokens that pass through the model's body
+    target_tokens: int  # tokens that pass through its head
     flops: float  # of the body, attention and head
     flops_per_step_loop: float  # the same for one forward pass per step and window
     seconds_low: float  # on this machine
@@ -65,12 +66,12 @@ class ScoringCost:
     basis: str  # what the range of time assumes
     memory_bytes: int  # peak: weights, the longest row's cache, activations and logits
     longest_row: int  # tokens of the longest forward row, prompt included
-    too_long: int  # responses that do not fit the student's positions as a whole
+    too_long: int  # responses that exceed the student's positions as a whole
     device: str
     dtype: str
 
 
-# What is counted of each prompt, in this order.
+# The names of the counts for each prompt, in this order.
 _COUNTS = (
     *("num_steps", "response_tokens", "fed_tokens", "target_tokens", "too_long"),
     *("flops", "flops_per_step_loop", "passes"),
@@ -89,7 +90,7 @@ class _Plan:
     longest_row: int
 
     def column(self, name: str) -> Float[np.ndarray, "prompts"]:
-        """One count of all prompts."""
+        """One count for all prompts."""
         return self.counts[:, _COUNTS.index(name)]
 
 
@@ -104,10 +105,10 @@ def plan_scoring(
     trust_remote_code: bool = False,
     measure: bool = False,
 ) -> ScoringCost:
-    """Estimate what `lalp.score` will cost; reads the tokenizer and the config, no weights.
+    """Estimate the cost of `lalp.score` from the tokenizer and the config, without the weights.
 
-    With ``measure`` it reads them too: the student scores a few prompts for some seconds, and the
-    range of time is what these took.
+    With ``measure``, the weights are read too. The student scores a few prompts for some seconds,
+    and the time range follows from their speed.
 
     Raises:
         InputError: If the student, a window or the splitter is not understood.
@@ -149,7 +150,7 @@ def plan_scoring(
 
 
 def _choose_part(pool: Pool) -> Pool:
-    """The pool, or of a large one as many prompts, drawn at random, as are planned in seconds."""
+    """The pool; of a large pool, as many random prompts as can be planned in seconds."""
     if _num_characters(pool.responses) <= MOST_CHARACTERS:
         return pool
     groups, chosen, left = _by_prompt(pool), [], MOST_CHARACTERS
@@ -173,7 +174,7 @@ def _num_characters(responses: Sequence[Response]) -> int:
 
 
 def _steps_of(part: Pool, pool: Pool, splitter: str | Steps) -> str | Steps:
-    """The splitter for a part of a pool: given steps are checked as a whole, then cut down."""
+    """The splitter for part of a pool; given steps are checked as a whole, then reduced to it."""
     if part is pool or not (isinstance(splitter, Mapping) or is_steps_file(splitter)):
         return splitter
     steps = split_pool(pool, splitter)
@@ -212,14 +213,14 @@ def _plan_part(
 
 
 def _longest_row(plan: _Plan, part: Pool, pool: Pool) -> int:
-    """Tokens of the longest row; in proportion to characters if its response was not planned."""
+    """Tokens of the longest row, scaled by characters if the longest response was not planned."""
     planned = max((len(response.text) for response in part.responses), default=1)
     whole = max((len(response.text) for response in pool.responses), default=1)
     return min(round(plan.longest_row * whole / max(planned, 1)), plan.found.max_positions)
 
 
 def _sampling_error(plan: _Plan, part: Pool, pool: Pool) -> float:
-    """Two standard errors of the FLOPs per character in a part of a pool, relative to them."""
+    """Two relative standard errors of the FLOPs per character in a part of a pool."""
     if part is pool:
         return 0.0
     flops = plan.column("flops")
@@ -234,7 +235,7 @@ def _sampling_error(plan: _Plan, part: Pool, pool: Pool) -> float:
 
 
 def _modelled(plan: _Plan, total: Mapping[str, float]) -> tuple[float, float, str]:
-    """A range of seconds by a model of the machine, and what it assumes."""
+    """A range of seconds from a model of the machine, and what the range assumes."""
     found, layers = plan.found, _num_layers(plan.found)
     rate = matmul_rate(found.device.type, found.dtype, plan.size.hidden)
     shares = _CPU_SHARES if found.device.type == "cpu" else _GPU_SHARES
@@ -256,11 +257,11 @@ def _num_layers(found: FoundStudent) -> int:
 
 
 def _measured(plan: _Plan, total: Mapping[str, float]) -> tuple[float, float, str]:
-    """A range of seconds by scoring some prompts, and what it assumes."""
+    """A range of seconds from scoring some prompts, and what the range assumes."""
     student = plan.found.load()
     _, slow, _ = _modelled(plan, total)
     chosen = _choose_measured(plan, slow / max(total["flops"], 1.0))
-    # Once without a clock: the first pass lays out weights and chooses kernels.
+    # The first run is not timed, because it lays out weights and chooses kernels.
     score_candidates(student, chosen[0], plan.windows)
     began, rates = time.perf_counter(), []
     for tasks in chosen:
@@ -279,9 +280,9 @@ def _measured(plan: _Plan, total: Mapping[str, float]) -> tuple[float, float, st
 
 
 def _choose_measured(plan: _Plan, slow: float) -> list[Sequence[Task]]:
-    """Prompts to score, of different sizes, each at ``slow`` seconds a FLOP within the limit.
+    """Prompts of different sizes to score; at ``slow`` seconds per FLOP, each is within the limit.
 
-    If none is that small, the shortest response of the smallest one.
+    If no prompt is that small, this is the shortest response of the smallest prompt.
     """
     flops = plan.column("flops")
     order = np.argsort(flops, kind="stable")

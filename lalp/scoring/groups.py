@@ -1,4 +1,4 @@
-"""A response's way to its score: group by prompt, cut into steps, encode."""
+"""Prepare responses for scoring: group them by prompt, cut them into steps, encode them."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ log = logging.getLogger("lalp")
 
 @dataclass(frozen=True)
 class PromptGroup:
-    """One prompt with its responses: what is scored, stored and resumed as a whole."""
+    """One prompt with its responses; it is scored, stored and resumed as a whole."""
 
     prompt: Prompt
-    prompt_text: str  # as the chat template renders it; some write today's date into it
+    prompt_text: str  # as the chat template renders it; some templates write today's date
     responses: tuple[Response, ...]
     steps: tuple[tuple[Span, ...], ...]  # character spans of each response's steps
 
     @cached_property
     def digest(self) -> str:
-        """Short hash of the prompt, the responses' texts, what conditions in them, their steps."""
+        """Short hash of the prompt, the responses' texts, their unscored spans and their steps."""
         parts = [self.prompt_text, [r.text for r in self.responses], self.steps]
         given = [response.given for response in self.responses]
         return digest([*parts, given] if any(given) else parts)
@@ -53,30 +53,30 @@ class Task:
     """One response to score."""
 
     encoded: Encoded
-    step_spans: tuple[TokenSpan, ...]  # a span is empty where no token begins in its step
+    step_spans: tuple[TokenSpan, ...]  # empty for a step in which no token begins
     limit: int  # longest sequence, prompt included, that the student can read
-    # Places of the tokens that are read but not scored: what stands between the assistant's turns.
+    # Places of the tokens that are read but not scored: the text between the assistant's turns.
     given: tuple[int, ...] = ()
 
     @property
     def num_tokens(self) -> int:
-        """All tokens behind the prompt's."""
+        """The number of all tokens after the prompt."""
         return len(self.encoded.response_ids)
 
     @cached_property
     def is_own(self) -> Bool[np.ndarray, " tokens"]:
-        """Which tokens are scored: the assistant's."""
+        """A mask of the scored tokens: the assistant's."""
         is_own = np.ones(self.num_tokens, dtype=bool)
         is_own[list(self.given)] = False
         return is_own
 
     @property
     def num_scored(self) -> int:
-        """Response tokens ``T`` of the paper."""
+        """The number of scored tokens: ``T`` in the paper."""
         return self.num_tokens - len(self.given)
 
     def own_span(self, span: TokenSpan) -> TokenSpan:
-        """A span without the given tokens at its ends; empty at its end if there are no others."""
+        """The span without given tokens at its ends; if all are given, an empty one at its end."""
         places = np.flatnonzero(self.is_own[slice(*span)]) + span[0]
         return (int(places[0]), int(places[-1]) + 1) if len(places) else (span[1], span[1])
 
@@ -85,7 +85,7 @@ class Task:
         return len(self.encoded.prompt_ids) + end - start <= self.limit
 
     def is_readable(self, start: int, span: TokenSpan) -> bool:
-        """Whether ``span`` holds tokens that the student can read behind those from ``start``."""
+        """Whether ``span`` has tokens, and the student can read all from ``start`` to its end."""
         return span[0] < span[1] and self.fits(start, span[1])
 
 
@@ -95,11 +95,12 @@ def group_responses(
     splitter: str | Steps = "sentences",
     thinking: str = "join",
 ) -> Sequence[PromptGroup]:
-    """Responses by prompt, cut into steps as `lalp.score` does it.
+    """Group responses by prompt and cut them into steps, as `lalp.score` does.
 
-    Prompts are in the pool's order. Responses to one are in that of their texts, so that the same
-    candidates have the same scores, whatever their order in the pool. Thoughts are joined, kept
-    alone or dropped first, as in `shape_thinking`: given steps are those of the texts then.
+    Prompts are in the pool's order. The responses to a prompt are sorted by text, so the same
+    candidates have the same scores whatever their order in the pool. Before that,
+    `shape_thinking` joins thoughts, keeps only them, or drops them. Given steps must fit the
+    resulting texts.
 
     Raises:
         InputError: If given steps do not fit the pool.
@@ -113,7 +114,7 @@ def group_responses(
 
 
 class _Groups(Sequence[PromptGroup]):
-    """The groups of a pool, each put together when it is asked for."""
+    """The groups of a pool; each is made on request."""
 
     def __init__(self, pool: Pool, steps: Steps, tokenizer: PreTrainedTokenizerBase) -> None:
         self._pool, self._steps, self._tokenizer = pool, steps, tokenizer
@@ -142,8 +143,9 @@ class _Groups(Sequence[PromptGroup]):
 def make_tasks(group: PromptGroup, tokenizer: PreTrainedTokenizerBase, limit: int) -> list[Task]:
     """Tokenize the responses of one prompt; ``limit`` is as in `Task`.
 
-    A step that holds nothing but white space, what the chat template writes itself (see
-    `own_span`), and what stands between the assistant's turns, is none.
+    A step without any of the response's own text is left out. The text that the chat template
+    writes itself (see `own_span`), the text between the assistant's turns, and white space beside
+    either do not count as the response's own.
     """
     tasks = []
     for response, steps in zip(group.responses, group.steps, strict=True):
@@ -156,7 +158,7 @@ def make_tasks(group: PromptGroup, tokenizer: PreTrainedTokenizerBase, limit: in
 
 
 def _own_steps(response: Response, steps: Sequence[Span], own_span: Span) -> list[Span]:
-    """The steps that hold something of the response's own."""
+    """The steps that hold some of the response's own text."""
     text, (begin, end) = response.text, own_span
     if not response.given:
         return [
@@ -168,5 +170,5 @@ def _own_steps(response: Response, steps: Sequence[Span], own_span: Span) -> lis
     for first, last in response.parts:
         is_own[first + 1 : last + 1] = [not character.isspace() for character in text[first:last]]
     is_own[: begin + 1] = is_own[end + 1 :] = 0
-    before = is_own.cumsum()  # own characters before each place
+    before = is_own.cumsum()  # number of own characters before each place
     return [(start, stop) for start, stop in steps if before[stop] > before[start]]

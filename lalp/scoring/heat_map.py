@@ -1,9 +1,9 @@
 """Token heat maps as HTML: a response with each token shaded by global minus local log-probability.
 
-`lalp.report.side_by_side` sets those of a whole prompt next to each other.
+`lalp.report.side_by_side` shows the heat maps of a whole prompt next to each other.
 The HTML holds no script and loads nothing. All styles are inline, because notebook viewers drop the
-style sheets of untrusted notebooks. Shades are translucent: text and background keep the colours of
-the viewer's theme.
+style sheets of untrusted notebooks. Shades are translucent, so text and background keep the colours
+of the viewer's theme.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _UNSCORED = "border-bottom:2px dotted gray"
 
 
 def nats(value: float, form: str = ".3f") -> str:
-    """A log-probability to read: "not scored" for NaN."""
+    """A log-probability as text; "not scored" if it is not finite."""
     return format(value, form) if math.isfinite(value) else "not scored"
 
 
-# Escapes all text: responses come from anywhere.
+# All text is escaped, because responses come from anywhere.
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
     undefined=jinja2.StrictUndefined,
@@ -53,12 +53,12 @@ _TEMPLATES.filters["nats"] = nats
 
 @dataclass(frozen=True)
 class _Piece:
-    """Characters of the text that stand together."""
+    """A run of characters of the text."""
 
     text: str
     step: int
-    # Indices of the tokens that it stands for: several where tokens share a character, none for
-    # white space that no token holds, and for what is read between two turns.
+    # Indices of its tokens. There are several if tokens share a character. There are none for white
+    # space that no token holds, and for the text between two turns.
     tokens: tuple[int, ...] = ()
     label: str = ""  # the token's text, with the white space that is shown before its step
 
@@ -75,14 +75,14 @@ def token_heat_map(
         text: The response.
         scores: Its row of a score table with token columns.
         window: The local window.
-        limit: Gap in nats that gets the strongest shade, on either side; a round number that 98 %
-            of the tokens stay below, if not given.
+        limit: Gap in nats that gets the strongest shade, on either side; by default a round number
+            that 98 % of the tokens' gaps stay below.
 
     Returns:
-        A ``<div>``, all text escaped; in a notebook, give it to ``IPython.display.HTML``.
+        A ``<div>`` with all text escaped; in a notebook, pass it to ``IPython.display.HTML``.
 
     Raises:
-        InputError: If the row has no token columns, not this window's, or not this text's.
+        InputError: If the row lacks token columns or this window's, or has those of another text.
 
     Example:
         >>> row = {"galp:tokens": [-1.0, -2.0], "lalp@4:tokens": [-1.0, -4.0]}
@@ -97,7 +97,7 @@ def token_heat_map(
 def _shown(
     text: str, scores: Mapping[str, Any], window: str, limit: float | None, where: str
 ) -> dict[str, Any]:
-    """What both templates show: the legend, and the tokens of each step."""
+    """The values that both templates show: the legend, and the tokens of each step."""
     global_, local = token_scores(text, scores, window, where)
     gap = self_conditioning_gap(global_, local)
     scale = gap_scale(gap) if limit is None else limit
@@ -113,7 +113,7 @@ def _shown(
 
 
 def legend(scale: float) -> list[tuple[str, str]]:
-    """The gap and the style of each shade, from the strongest below 0 to that above."""
+    """The gap and the style of each shade, from the strongest below 0 to the strongest above."""
     return [
         (f"{scale * level / _LEVELS:+.3g}" if level else "0", _shade(level))
         for level in range(-_LEVELS, _LEVELS + 1)
@@ -127,10 +127,10 @@ def shaded_steps(
     local: Float[np.ndarray, " tokens"],
     scale: float,
 ) -> list[tuple[int, list[tuple[str, str, str]]]]:
-    """Each step's number, and its pieces of text with what hovering shows and their style.
+    """Each step's number, and its pieces: their text, what hovering shows, and their style.
 
-    ``scores`` is the response's row, from which come the spans and steps of its tokens; the two
-    log-probabilities are those of `token_scores`, in nats; ``scale`` is the gap of the strongest
+    ``scores`` is the response's row, with the spans and steps of its tokens. The two
+    log-probabilities are those of `token_scores`, in nats. ``scale`` is the gap of the strongest
     shade.
     """
     pieces = _pieces(text, scores["token_spans"], scores["token_steps"])
@@ -143,10 +143,11 @@ def shaded_steps(
 def token_scores(
     text: str, scores: Mapping[str, Any], window: str, where: str
 ) -> tuple[Float[np.ndarray, " tokens"], Float[np.ndarray, " tokens"]]:
-    """Global and local log-probabilities of a row, in nats, checked with each other and the text.
+    """Global and local log-probabilities of a row, in nats, checked against the text.
 
     Raises:
-        InputError: If a column is missing, or they do not fit; ``where`` begins the message.
+        InputError: If a column is missing, or the columns do not fit each other or the text;
+            ``where`` begins the message.
     """
     columns = token_column(GALP), token_column(lalp_column(window))
     for name in (columns[0], "token_spans", "token_steps"):
@@ -191,7 +192,7 @@ def _pieces(text: str, spans: Sequence[Sequence[int]], steps: Sequence[int]) -> 
             # White space stays before the step's number, so that no line ends in a number.
             begin = max(begin, first_character(text, int(start), int(end)))
         if begin > done:
-            # What stands between two turns is read with the step that follows.
+            # The text between two turns is shown with the step that follows.
             gap = text[done:begin]
             pieces.append(_Piece(gap, int(own_step) if gap.strip() else step))
         done, step = begin, int(own_step)
@@ -199,7 +200,7 @@ def _pieces(text: str, spans: Sequence[Sequence[int]], steps: Sequence[int]) -> 
             pieces.append(_Piece(text[done:end], step, (token,), text[start:end]))
             done = int(end)
         elif pieces:
-            # Tokens that share a character, such as the bytes of an emoji.
+            # The token shares a character with the last one, as the bytes of an emoji do.
             last = pieces[-1]
             pieces[-1] = replace(last, tokens=(*last.tokens, token), label=last.label or last.text)
     if done < len(text):
@@ -217,7 +218,7 @@ def _shade(level: int) -> str:
 
 
 def _token(piece: _Piece, global_: np.ndarray, local: np.ndarray, scale: float) -> tuple[str, str]:
-    """What hovering over a piece shows, and its shade; nothing for white space between tokens."""
+    """What hovering over a piece shows, and its style; both empty for white space alone."""
     if not piece.tokens:
         return ("read, not scored", _GIVEN) if piece.text.strip() else ("", "")
     # Log-probabilities of tokens that share a character add up to that of the character.
@@ -234,7 +235,7 @@ def _token(piece: _Piece, global_: np.ndarray, local: np.ndarray, scale: float) 
 
 
 def _visible(text: str) -> str:
-    """White space and control characters as signs that a tool tip can show."""
+    """Replace white space and control characters with signs that a tooltip can show."""
     signs = {"\n": "⏎", "\t": "⇥", " ": "␣", "\r": "␍"}
     return "".join(signs.get(c, c if c.isprintable() else f"U+{ord(c):04X}") for c in text)
 
@@ -242,7 +243,7 @@ def _visible(text: str) -> str:
 def heat_map_page(
     table: pd.DataFrame, response_id: str, window: str | None = None, *, where: str = "the table"
 ) -> str:
-    """An HTML page for one response of a score table: heat map, and all numbers as a table.
+    """An HTML page for one response of a score table: its heat map, and all numbers in a table.
 
     Args:
         table: Written by `lalp.scoring.table.write_scores` with token columns and texts.
@@ -251,7 +252,7 @@ def heat_map_page(
         where: What error messages call the table.
 
     Raises:
-        InputError: If the table has no texts or tokens, or not this response or window.
+        InputError: If the table lacks texts, token columns, this response or this window.
     """
     windows = windows_of(table, tokens=True)
     for part, there in (("texts", "response" in table), ("token columns", bool(windows))):
@@ -280,12 +281,12 @@ def write_heat_map(
     *,
     where: str = "the table",
 ) -> Path:
-    """Write `heat_map_page` to a file; an old one stays if anything fails.
+    """Write `heat_map_page` to a file; an old file stays if anything fails.
 
     For example ``write_heat_map(load_scores("scores.parquet"), "p/Ada/0", "ada.html")``.
 
     Raises:
-        InputError: As `heat_map_page`, or if the file's name does not end in ``.html``.
+        InputError: As in `heat_map_page`, or if the name does not end in ``.html`` or ``.htm``.
     """
     path = Path(path)
     if path.suffix not in (".html", ".htm"):

@@ -1,4 +1,4 @@
-"""Which tokens are read to score a response, and which scores it cannot have."""
+"""Plan which tokens are read to score a response, and which scores it cannot have."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class ResponsePlan:
     """How one response is scored under GALP and every window."""
 
     # For each score column and step: the first response token that the step sees, and the span of
-    # its own tokens (some within may be given ones). To GALP the whole response is one step.
+    # its own tokens (which may contain given tokens). For GALP the whole response is one step.
     contexts: dict[str, list[tuple[int, TokenSpan]]]
     reasons: dict[str, str]  # why a score cannot be computed, by column
-    rows: list[Row]  # from which all other scores are read
+    rows: list[Row]  # all other scores are read from these
 
 
 def plan_response(
@@ -35,9 +35,9 @@ def plan_response(
     frequencies: Frequencies = _ONE_SET,
     vocabulary: int = sys.maxsize,
 ) -> ResponsePlan:
-    """Plan the rows for one response; what the student cannot read gets a reason.
+    """Plan the rows for one response; a score that cannot be computed gets a reason.
 
-    ``frequencies`` and ``vocabulary`` are the student's. Steps that begin their context at the same
+    ``frequencies`` and ``vocabulary`` are the student's. Steps whose context begins at the same
     token share a row if passes of their lengths get the same rotary frequencies.
     """
     contexts = {GALP: [(0, task.own_span((0, task.num_tokens)))]} if galp else {}
@@ -62,7 +62,7 @@ def plan_response(
 
 
 def _why_unreadable(task: Task, vocabulary: int) -> str | None:
-    """Why a student cannot read any of a response's tokens."""
+    """Why a student cannot read any of a response's tokens; None if it can."""
     if not task.encoded.prompt_ids:
         return "the prompt has no tokens: nothing predicts the response's first token"
     for whose in ("prompt", "response"):
@@ -73,7 +73,7 @@ def _why_unreadable(task: Task, vocabulary: int) -> str | None:
 
 
 def _why_unscored(task: Task, column: str, contexts: Sequence[tuple[int, TokenSpan]]) -> str | None:
-    """Why a score cannot be computed: the first step that stands in the way."""
+    """Why a score cannot be computed, such as the first step that prevents it; None if it can."""
     prompt = len(task.encoded.prompt_ids)
     if task.encoded.lost:
         return task.encoded.lost

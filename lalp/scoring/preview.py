@@ -1,4 +1,4 @@
-"""What a student reads of a pool: shown before hours are spent on it."""
+"""Show how a student reads a pool, before hours are spent on the pool."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from lalp.students.encoding import end_of_turn, own_span
 from lalp.students.student import find_student
 from lalp.students.thinking import thought_form
 
-_SHOWN = 160  # characters of each end
+_SHOWN = 160  # characters shown of each end
 _QUANTILES = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
 
 
 @dataclass(frozen=True)
 class Preview:
-    """How a student reads a pool: one response rendered, and all of them counted."""
+    """How a student reads a pool: one rendered response, and counts over all responses."""
 
     student: str
     has_template: bool
     positions: int  # the longest sequence that the student can read
-    system: str  # what stands before the first message that is no system message
+    system: str  # the text before the first message that is no system message
     response_id: str  # the response that is shown
-    prompt_end: str  # what stands right before the response's first token
+    prompt_end: str  # the text right before the response's first token
     response_start: str
     response_end: str
-    end_of_turn: str  # what is trained on behind it
-    thought: tuple[str, str]  # what stands before a thought, and between it and the answer
+    end_of_turn: str  # the text after the response that is trained on too
+    thought: tuple[str, str]  # the text before a thought, and between it and the answer
     prompt_tokens: dict[str, int]  # min, median, p95, max
-    response_tokens: dict[str, int]  # those of the assistant's turns
-    too_long: tuple[str, ...]  # responses that exceed the positions together with their prompt
-    unreadable: dict[str, str]  # responses that the tokenizer loses something of, with what
+    response_tokens: dict[str, int]  # only those of the assistant's turns
+    too_long: tuple[str, ...]  # responses that, with their prompt, exceed the positions
+    unreadable: dict[str, str]  # responses that lose text in the tokenizer, and what is lost
 
 
 def preview_pool(
     pool: Pool, student: str, *, thinking: str = "join", trust_remote_code: bool = False
 ) -> Preview:
-    """Render and count a pool as the student would read it; no weights are loaded.
+    """Render and count a pool's texts as the student would read them, without its weights.
 
     Raises:
         InputError: If the student cannot be read, or its template refuses a prompt.

@@ -1,9 +1,10 @@
-"""What should not move a score, and by how much it does: order, company, batches, kernels, dtypes.
+"""Measure how much scores depend on order, other responses, batches, kernels and dtypes.
 
-Floating-point sums depend on their order, and so on what a machine reads together. In float32 that
-is a matter of the sixth digit; in bfloat16 it can turn a choice between two responses. `selftest`
-measures it for one student on one device, and keeps what it found: the metadata of later score
-tables of the same student, device, dtype and code holds it.
+None of these should change a score. But floating-point sums depend on their order, so they depend
+on what a machine reads together. In float32 this changes about the sixth digit. In bfloat16 it can
+change the choice between two responses. `selftest` measures the changes for one student on one
+device and keeps the result. Later score tables of the same student, device, dtype and code have it
+in their metadata.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from lalp.scoring.windows import Window, parse_window, parse_windows
 from lalp.students.gguf import PACKAGED_STUDENT
 from lalp.students.student import DTYPES, Student, find_student, parse_dtype
 
-# The bar of exact scores, in nats; whatever is only read in another order keeps every bit.
+# The limit for exact scores, in nats. If only the pool's order changes, scores keep every bit.
 SAME_NATS = 1e-4
-_FEW_TOKENS = 256  # of a small batch
+_FEW_TOKENS = 256  # in a small batch
 _MORE_WINDOWS = ("0", "1", "2", "4", "all")
 # Facts of a score table that decide what a selftest finds.
 _DECIDING = ("student", "dtype", "device", "attention", "versions", "code")
@@ -43,7 +44,7 @@ _DECIDING = ("student", "dtype", "device", "attention", "versions", "code")
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What `selftest` found: a row per change, and what it holds for."""
+    """The result of `selftest`: a row per change, and the settings that it holds for."""
 
     table: pd.DataFrame
     facts: Mapping[str, str]  # student, dtype, device, attention kernel, versions, code
@@ -66,26 +67,27 @@ def selftest(
     dtype: str | None = None,
     trust_remote_code: bool = False,
 ) -> SelfTest:
-    """Score a pool again after changes that should not matter, and compare.
+    """Score a pool again after changes that should not matter, and compare the scores.
 
     Args:
         pool: A few prompts with several responses each; their texts are scored many times.
-        student: As in `lalp.score`, like all that follows.
-        windows: At which LALP is compared, beside GALP.
+        student: As in `lalp.score`; so are the arguments below.
+        windows: Windows at which LALP is compared, in addition to GALP.
         splitter: How responses are cut into steps.
-        device: Where the student is read.
-        dtype: What scores are compared with those of the other two.
+        device: The device that runs the student.
+        dtype: The dtype whose scores are compared with those of the other two.
         trust_remote_code: Run Python code that comes with the model.
 
     Returns:
         A row per change: ``largest`` and ``mean`` difference of a score (absolute, nats); ``same``,
-        the share of scores that are equal bit for bit; ``choices``, for how many of ``prompts``
-        (under all scores together) the highest one is another response's; ``places``, how many
-        teachers have another rank; ``limit``, which ``largest`` must not exceed, in float32: 0 for
-        the pool's order, else `SAME_NATS`; none for what is only measured.
+        the share of scores that are equal bit for bit; ``choices``, the number of ``prompts``
+        (summed over all scores) in which another response has the highest score; ``places``, the
+        number of teachers with another rank; ``limit``, which ``largest`` must not exceed in
+        float32: 0 for the pool's order, else `SAME_NATS`. Changes that are only measured have no
+        limit.
 
     Raises:
-        InputError: As `lalp.score`, and if no response has a score.
+        InputError: As in `lalp.score`, or if no response has a score.
     """
     options = {"device": device, "trust_remote_code": trust_remote_code}
     found = find_student(student, dtype=parse_dtype(dtype) if dtype else None, **options)
@@ -107,7 +109,7 @@ def selftest(
             near = run(pool, find_student(student, dtype=parse_dtype(other), **options).load())
             rows.append(_compare(f"{other} instead of {name}", base, near, np.nan))
     result = SelfTest(pd.DataFrame(rows), facts)
-    # JSON has no NaN; what has no limit has none.
+    # JSON has no NaN, so a missing number becomes null.
     changes = result.table.astype({"limit": object}).where(result.table.notna(), None)
     write_json(_path(facts), {"facts": facts, "changes": changes.to_dict("records")})
     return result
@@ -121,9 +123,9 @@ def first_prompts(pool: Pool, number: int) -> Pool:
 
 
 def known_selftest(facts: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """The rows of the selftest that holds for a score table's facts, if one was made.
+    """The rows of the selftest for a score table's facts; None if there is none.
 
-    A file that cannot be read is none: it is only a note on the scores.
+    A file that cannot be read counts as none, because it is only a note on the scores.
     """
     path = _path({key: str(facts[key]) for key in _DECIDING})
     with suppress(OSError, ValueError, KeyError, TypeError):
@@ -136,7 +138,7 @@ def _path(facts: Mapping[str, Any]) -> Path:
 
 
 def _score(pool: Pool, student: Student, windows: Sequence[str], splitter: str) -> pd.DataFrame:
-    """Scores of a pool, never those that are kept."""
+    """Score a pool anew, without any stored scores."""
     with tempfile.TemporaryDirectory() as store:
         return score(pool, student, windows, splitter=splitter, store=store, progress=False)
 
@@ -144,7 +146,7 @@ def _score(pool: Pool, student: Student, windows: Sequence[str], splitter: str) 
 def _changes(
     pool: Pool, student: Student, windows: Sequence[str], splitter: str
 ) -> Iterator[tuple[str, float, pd.DataFrame]]:
-    """Scores after each change, with its name and limit."""
+    """Yield each change's name and limit, and the scores after it."""
     run = partial(_score, windows=windows, splitter=splitter)
     prompts = dict(reversed(pool.prompts.items()))
     yield "pool in another order", 0.0, run(Pool(prompts, pool.responses[::-1]), student)
@@ -161,7 +163,7 @@ def _changes(
 
 @contextmanager
 def _plain_kernel(student: Student) -> Iterator[Student]:
-    """The student without packed rows, attending by plain matrix products meanwhile."""
+    """Yield the student without packed rows and with attention by plain matrix products."""
     model, before = student.model, student.model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
@@ -177,7 +179,7 @@ def _read_apart(
     splitter: str,
     read: Callable[[Student, Task, Sequence[Window]], dict[str, float]],
 ) -> pd.DataFrame:
-    """Scores of a pool, response by response."""
+    """Score a pool response by response."""
     rows = []
     for group in group_responses(pool, student.tokenizer, splitter):
         tasks = make_tasks(group, student.tokenizer, student.max_positions)
@@ -192,7 +194,7 @@ def _in_small_batches(student: Student, task: Task, windows: Sequence[Window]) -
 
 
 def _by_step(student: Student, task: Task, windows: Sequence[Window]) -> dict[str, float]:
-    """The paper's loop; GALP is the pass whose only step is the response."""
+    """Score with the paper's loop; for GALP the whole response is one step."""
     whole = replace(task, step_spans=((0, task.num_tokens),))
     scores = {GALP: score_per_step(student, whole, parse_window("0"))}
     return scores | {lalp_column(w): score_per_step(student, task, w) for w in windows}
@@ -201,7 +203,7 @@ def _by_step(student: Student, task: Task, windows: Sequence[Window]) -> dict[st
 def _compare(
     change: str, base: pd.DataFrame, other: pd.DataFrame, limit: float
 ) -> dict[str, float | str]:
-    """The row of one change; missing scores must be missing in both."""
+    """The row of one change; a score missing on just one side counts as an infinite difference."""
     columns = score_columns(base)
     again = other.set_index("response_id").loc[base["response_id"], columns].set_axis(base.index)
     moved = (base[columns] - again).abs()

@@ -38,26 +38,27 @@ from lalp.scoring.columns import (
 _IDS = ("prompt_id", "response_id", "teacher")
 _TEXTS = ("prompt", "response", "answer", "correct", "turns", "tools")
 _EXTRA = "extra"
-_OWN = {*_IDS, *_TEXTS, *COUNTS, *STATISTICS, GALP, "reason", "token_spans", "token_steps", _EXTRA}
+POOL_ROW = "pool_row"  # in a shard: the place of each row in the whole pool
+_OWN = {*_IDS, *_TEXTS, *COUNTS, *STATISTICS, GALP, "reason", "token_spans", "token_steps"}
+_OWN |= {_EXTRA, POOL_ROW}
 _TOKENS = token_column("")
-# Texts of a batch of rows: while it is written, they are held as rows, in Arrow and in Parquet.
+# Characters of text in a batch of rows. While the batch is written, memory holds them three times:
+# as rows, in Arrow and in Parquet.
 _BATCH_CHARACTERS = 4 << 20
 
 
-def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
+def write_scores(
+    scores: pd.DataFrame, pool: Pool, path: str | Path, whole: Pool | None = None
+) -> None:
     """Write a score table as Parquet, with the texts, so that a selection needs nothing else.
 
-    Some rows at a time: the texts of a pool that is larger than memory are never held.
+    The rows are written in batches, so the texts of a pool larger than memory are never all in
+    memory. If the pool is part of another, the columns are those of the ``whole``, so parts can be
+    merged.
     """
     places = {facts[0]: place for place, facts in enumerate(response_facts(pool.responses))}
     order = [places[response_id] for response_id in scores["response_id"]]
-    types = extra_types(pool.responses)
-    has_answers = has_tools = False
-    for prompt in pool.prompts.values():
-        has_answers, has_tools = has_answers or prompt.answer is not None, has_tools or prompt.tools
-    lacking = [] if has_answers else ["answer"]
-    lacking += [] if has_tools else ["tools"]
-    lacking += [] if any(response.turns for response in pool.responses) else ["turns"]
+    types, lacking = extra_types((whole or pool).responses), _lacking(whole or pool)
     schema = None
     with atomic_path(path) as temporary, ExitStack() as stack:
         for start, responses in _batches(pool, order):
@@ -67,13 +68,25 @@ def write_scores(scores: pd.DataFrame, pool: Pool, path: str | Path) -> None:
             if schema is None:
                 schema = _schema(scores, frame)
                 writer = stack.enter_context(pq.ParquetWriter(temporary, schema))
-            writer.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False))
+            if responses:  # a part of a pool may have none
+                rows = pa.Table.from_pandas(frame, schema=schema, preserve_index=False)
+                writer.write_table(rows)
+
+
+def _lacking(pool: Pool) -> list[str]:
+    """The text columns that would be empty."""
+    has_answers = has_tools = False
+    for prompt in pool.prompts.values():
+        has_answers, has_tools = has_answers or prompt.answer is not None, has_tools or prompt.tools
+    lacking = [] if has_answers else ["answer"]
+    lacking += [] if has_tools else ["tools"]
+    return lacking + ([] if any(response.turns for response in pool.responses) else ["turns"])
 
 
 def _batches(pool: Pool, order: Sequence[int]) -> Iterator[tuple[int, list[Response]]]:
-    """The responses at some places, in batches of bounded size, with each batch's first row.
+    """Yield the responses at some places in batches of bounded size, with each batch's first row.
 
-    An empty pool has one batch, since a file has a schema.
+    An empty pool has one empty batch, because a file needs a schema.
     """
     start, characters, batch = 0, 0, list[Response]()
     for number, place in enumerate(order):
@@ -93,9 +106,9 @@ def _with_texts(
     pool: Pool,
     types: Mapping[str, pa.DataType],
 ) -> pd.DataFrame:
-    """Some rows with the texts and fields of their responses."""
+    """Add the texts and fields of their responses to some rows."""
     asked = [pool.prompts[response.prompt_id] for response in responses]
-    # Where a thought was joined as the student joins it, the text that was scored is another one.
+    # If a thought was joined in the student's form, the scored text differs from the pool's.
     scored = scores.get("response", [response.text for response in responses])
     turns = scores.get("turns", [turns_text(response) for response in responses])
     tools = [json.dumps(p.tools, ensure_ascii=False) if p.tools else None for p in asked]
@@ -111,9 +124,10 @@ def _with_texts(
 
 
 def _schema(scores: pd.DataFrame, first: pd.DataFrame) -> pa.Schema:
-    """The columns of a table whose first rows are given, and what Parquet says of them.
+    """The columns and metadata of a table, from its scores and its first rows.
 
-    Arrow reads a column's type off its rows: those of the scores off all, where some lack a value.
+    Arrow infers a column's type from its rows. The types of scores are inferred from all rows,
+    because some rows may lack a value.
     """
     texts = {
         "prompt": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
@@ -136,16 +150,17 @@ def _schema(scores: pd.DataFrame, first: pd.DataFrame) -> pa.Schema:
 
 
 def _is_own(name: str) -> bool:
-    """Whether a column is a score table's own, not a field that came with the pool."""
+    """Whether a column belongs to score tables and is not a field of the pool."""
     return name in _OWN or name.endswith(_TOKENS) or column_window(name) is not None
 
 
 def _extra_columns(
     responses: Sequence[Response], types: Mapping[str, pa.DataType]
 ) -> dict[str, Any]:
-    """The pool's own fields: columns of their own where they have one plain type and a free name.
+    """The columns for the pool's own fields.
 
-    All others stand in one column, as the text of a JSON object, for a column cannot hold them.
+    A field with one plain type and a free name gets a column of its own. All others share one
+    column, as the text of a JSON object, because a plain column cannot hold them.
     """
     dtypes = {pa.string(): "object", pa.bool_(): "boolean", pa.int64(): "Int64"}
     plain = [name for name, kind in types.items() if kind != pa.json_() and not _is_own(name)]
@@ -206,21 +221,21 @@ def _token_columns(frame: pd.DataFrame) -> list[str]:
 
 
 def _check_column(frame: pd.DataFrame, name: str, where: str, advice: str) -> None:
-    """Refuse other marks than true, false and nothing, or other lists than one number a token."""
+    """Refuse marks that are not true, false or missing, and lists without one number per token."""
     lengths = frame.get("num_tokens", pd.Series(index=frame.index, dtype=float))
     for row, (value, length) in enumerate(zip(frame[name], lengths, strict=True), 1):
         if name == "correct":
             is_sound = is_missing(value) or isinstance(value, bool | np.bool_)
         else:
             is_sound = isinstance(value, np.ndarray) and len(value) == length
-            # A span is an array in the array.
+            # Each span is an array within the array.
             is_sound = is_sound and (name == "token_spans" or value.dtype.kind in "fiu")
         if not is_sound:
             raise InputError(f"{where}, row {row}: holds {show(value)}: {advice}")
 
 
 def scored_pool(scores: pd.DataFrame, where: str | Path) -> Pool:
-    """The pool that a score table written by `write_scores` carries.
+    """The pool in a score table that `write_scores` wrote.
 
     Raises:
         InputError: If the table holds no texts; ``where`` begins the message.
@@ -230,7 +245,7 @@ def scored_pool(scores: pd.DataFrame, where: str | Path) -> Pool:
     columns = ["prompt_id", "prompt", "teacher", "response", "response_id", "answer", "correct"]
     columns += ["tools", *(name for name in scores if not _is_own(name))]
     pool = scores[[name for name in columns if name in scores]]
-    if "turns" in scores:  # the response's text is the student's form of them
+    if "turns" in scores:  # the response's text has them in the student's form
         texts, advice = zip(scores["response"], scores["turns"], strict=True), "write it anew"
         said = [t if is_missing(turns) else parse_json(turns, advice) for t, turns in texts]
         pool = pool.assign(response=said)
@@ -239,7 +254,7 @@ def scored_pool(scores: pd.DataFrame, where: str | Path) -> Pool:
 
 
 def _rest_of(scores: pd.DataFrame) -> dict[str, list[Any]]:
-    """The fields that stand in one column, by name; None where a record has none."""
+    """The fields that share one column, by name; None for a record without the field."""
     texts = scores.get(_EXTRA, pd.Series(None, index=scores.index))
     advice = "write it with lalp score"
     rest = [{} if is_missing(text) else parse_json(text, advice) for text in texts]

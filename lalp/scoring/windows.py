@@ -13,7 +13,7 @@ from lalp.errors import InputError, likeliest
 
 TokenSpan = tuple[int, int]
 
-# Few enough digits for every share to be written out exactly again: windows name score columns.
+# Windows name score columns, so a share has few enough digits to be written out exactly again.
 _FORM = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,9})?)(?P<unit>%|t|)", re.ASCII)
 
 
@@ -21,8 +21,8 @@ _FORM = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,9})?)(?P<unit>%|t|)", re.ASCII)
 class Window:
     """How much of the response a step may see before itself (paper, Eq. 3 and Fig. 3).
 
-    ``steps``: the last ``size`` steps; ``fraction``: that share of the preceding steps, rounded up;
-    ``tokens``: the last ``size`` response tokens.
+    ``steps``: the last ``size`` steps; ``fraction``: the share ``size`` of the preceding steps,
+    rounded up; ``tokens``: the last ``size`` response tokens.
     """
 
     kind: Literal["steps", "fraction", "tokens", "all"]
@@ -38,10 +38,10 @@ class Window:
 
 
 def parse_window(window: str | int | Window) -> Window:
-    """Read a window: ``0``, ``4`` (steps), ``25%`` (of those before), ``256t`` (tokens), ``all``.
+    """Read a window: ``0``, ``4`` (steps), ``25%`` (of earlier steps), ``256t`` (tokens), ``all``.
 
     Raises:
-        InputError: If the text is none of these forms, or a share exceeds 100 %.
+        InputError: If the text has none of these forms, or a share exceeds 100 %.
 
     Example:
         >>> str(parse_window("12.50%"))
@@ -67,7 +67,7 @@ def parse_window(window: str | int | Window) -> Window:
 
 
 def parse_windows(windows: Sequence[str | int | Window]) -> list[Window]:
-    """Read one window or more; a malformed one is an error, and so is the same one twice."""
+    """Read one or more windows; InputError if one is malformed or repeated, or none is given."""
     parsed = [parse_window(window) for window in windows]
     if not parsed:
         raise InputError("no window given: name at least one, for example 4")

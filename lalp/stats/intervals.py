@@ -21,10 +21,10 @@ from lalp.errors import InputError
 from lalp.stats.draws import batch_size
 
 FEW_UNITS = 50
-"""From so many units on, intervals are percentile bootstraps."""
+"""From this number of units on, intervals are percentile bootstraps."""
 
 LEAST_RESAMPLED = 6
-"""Of fewer units, resamples take so few values that their ends say nothing: see below."""
+"""With fewer units, resamples take so few values that the ends of an interval say nothing."""
 
 
 @dataclass(frozen=True)

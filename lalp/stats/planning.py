@@ -12,7 +12,7 @@ from lalp.stats.intervals import Estimate, check_level, t_interval, t_quantile
 from lalp.stats.significance import standard_error
 
 ALIKE_UNITS = 1000
-"""A difference that needs more units than this is none at the precision at hand."""
+"""A difference that needs more units than this counts as none at this precision."""
 
 
 def units_needed(

@@ -31,7 +31,7 @@ _BEFORE_KEYWORDS = "(", ","
 
 
 _slow: set[str] = set()
-"""Templates that have had their time."""
+"""Templates that took too long once; they are not tried again."""
 
 
 class _OutOfTime(BaseException):

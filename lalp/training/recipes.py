@@ -46,13 +46,15 @@ class Recipe:
     # Compute in bfloat16, with weights in float32; a CPU without matrix units for it takes float32.
     bf16: bool
     gradient_checkpointing: bool  # compute activations twice to save memory
+    # Put the examples of a forward pass end to end in one row, without padding; none sees another.
+    packing: bool = False
 
 
 RECIPES = {name: Recipe(**values) for name, values in read_data("training/recipes.yaml").items()}
 
 
 def load_recipe(name: str | Path, **changes: Any) -> Recipe:
-    """A recipe by its name in `RECIPES`, or from a YAML file with every field of `Recipe`.
+    """A recipe by its name in `RECIPES`, or from a YAML file with the fields of `Recipe`.
 
     ``changes`` are fields to replace; None leaves a field as it is. InputError if there is no such
     recipe, or the file or a change does not fit `Recipe`.

@@ -44,6 +44,8 @@ from lalp.training.recipes import Recipe
 _MOST_EVALUATIONS = 10_000
 # Without `save_steps`, a checkpoint is written whenever this many seconds of work could be lost.
 SECONDS_PER_CHECKPOINT = 600
+# Largest change of a logit by another packed example, in standard deviations of the logits.
+_SEPARATE = 1e-4
 
 
 def train(
@@ -130,7 +132,7 @@ def _make_trainer(job: Job, course: _Course) -> _Trainer:
         args=job.config,
         train_dataset=Dataset.from_list(rows).select(order),
         processing_class=tokenizer,
-        data_collator=DataCollatorForLanguageModeling(pad_token_id=pad),
+        data_collator=DataCollatorForLanguageModeling(pad, padding_free=job.recipe.packing),
         callbacks=[course],
     )
     trainer.remove_callback(PrinterCallback)
@@ -151,6 +153,8 @@ def _check_ids(job: Job, vocabulary: int) -> None:
 
 class _Trainer(SFTTrainer):
     """TRL's trainer with a cheaper loss on a CPU, and without telemetry and model cards."""
+
+    _is_separating = False  # whether packed examples were seen not to see each other
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """As in transformers; TRL's own writes a model card."""
@@ -174,21 +178,47 @@ class _Trainer(SFTTrainer):
         """
         forward = type(self.accelerator.unwrap_model(self.model)).forward
         selects = "logits_to_keep" in inspect.signature(forward).parameters
+        if "position_ids" in inputs and not self._is_separating:
+            self._check_separation(model, inputs, {"logits_to_keep": 1} if selects else {})
         if self.args.device.type != "cpu" or not selects:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         targets = inputs["labels"][:, 1:]
         places = (targets != IGNORED).any(0).nonzero()[:, 0]
-        logits = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            logits_to_keep=places,
-            use_cache=False,
-        ).logits
+        read = {name: value for name, value in inputs.items() if name != "labels"}
+        logits = model(**read, logits_to_keep=places, use_cache=False).logits
         total = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1).float(), targets[:, places].flatten(), reduction="sum"
         )
         # The count is over all processes, whose gradients are averaged.
         return total * self.accelerator.num_processes / num_items_in_batch
+
+    def _check_separation(
+        self, model: torch.nn.Module, inputs: dict[str, Any], options: dict[str, int]
+    ) -> None:
+        """InputError if other tokens in the first packed example change the last one's logits.
+
+        transformers separates packed examples by their positions. Models without such a mask, as
+        most recurrent ones, would read them as one text, without an error.
+        """
+        read = {name: value for name, value in inputs.items() if name != "labels"}
+        starts = (inputs["position_ids"][0] == 0).nonzero()[:, 0].tolist()
+        if len(starts) < 2:
+            return
+        others = inputs["input_ids"].clone()
+        first = others[:, : starts[1]]
+        first.copy_((first + 1) % (first.max() + 1))
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            one, other = (
+                model(**read | {"input_ids": ids}, use_cache=False, **options).logits[:, -1].float()
+                for ids in (inputs["input_ids"], others)
+            )
+        model.train(was_training)
+        if (one - other).abs().max() > _SEPARATE * one.std():
+            why = "its packed examples would see each other"
+            raise InputError(f"student: {why}: set packing to false in the recipe")
+        self._is_separating = True
 
 
 class _Course(TrainerCallback):

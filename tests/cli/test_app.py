@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import build_student
@@ -518,6 +519,22 @@ def test_a_damaged_shard_is_reported_to_people(lalp, pool_file, model, tmp_path)
     done = lalp(*command)
     assert f"lalp: scoring again: shard {shard.name} cannot be used (" in done.err
     assert (done.code, out.read_bytes()) == (0, first)
+
+
+def test_shards_are_scored_apart_and_merged(lalp, pool_file, model, tmp_path):
+    score = ["score", pool_file, "--student", model, "--quiet", "--store", tmp_path / "store"]
+    whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
+    parts = [tmp_path / f"{n}.parquet" for n in range(1, 9)]  # of three prompts: some hold none
+    for number, path in enumerate(parts, 1):
+        assert lalp(*score, "--shard", f"{number}/8", "--out", path).code == 0
+    done = lalp("merge", *parts, "--out", out)
+    assert (done.code, done.err) == (0, f"lalp: 9 responses written: {out}\n")
+    lalp(*score, "--out", whole)
+    assert pq.read_table(out).equals(pq.read_table(whole))
+    assert load_scores(out).attrs["scored_with"] == load_scores(whole).attrs["scored_with"]
+    refused = lalp("merge", *parts, "--only-correct", "--out", tmp_path / "no.parquet")
+    assert refused.code == 2
+    assert "lalp select" in refused.err
 
 
 # --- as a process -----------------------------------------------------------------------------

@@ -117,6 +117,7 @@ REFUSALS = {
         "sample pool.jsonl --model {model} --out new.jsonl",
         "eval --model {model} --benchmark pool.jsonl --out a.parquet",
     ],
+    "cluster": ["score pool.jsonl --student {model} --ray auto --out a.parquet"],
     "vllm": ["sample pool.jsonl --model {model} --out new.jsonl --backend vllm"],
     "semantic": [
         "segment pool.jsonl --splitter semantic --out steps.jsonl",

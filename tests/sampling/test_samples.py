@@ -158,7 +158,7 @@ BAD_CALLS = {
     "'p0' is given 2 times": {"prompts": [PROMPTS[0], PROMPTS[0]]},
     "unknown backend 'jax': there are transformers, vllm": {"backend": "jax"},
     "batch_size is 0": {"batch_size": 0},
-    "vllm backend": {"tensor_parallel": 2},
+    "vllm and ray backends": {"tensor_parallel": 2},
     "no such folder": {"student": "./nowhere"},
     "cannot be used": {"device": "gpu7", "student": "smollm2-135m"},
 }

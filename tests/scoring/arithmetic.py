@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from conftest import naive_lalp, separate_pass, spans_of
 
 from lalp.pools.pool import Pool
 from lalp.pools.reading import load_pool
+from lalp.scoring.engine.sequences import Packing, layer_windows
 from lalp.scoring.equations import window_starts
 from lalp.scoring.groups import Task
 from lalp.scoring.windows import Window
@@ -40,6 +42,12 @@ def make_pool(rows: list[tuple[str, str, str]] = RESPONSES) -> Pool:
             for row in rows
         ]
     )
+
+
+def packed(student: Student, max_tokens: int = 512, *, in_blocks: bool = False) -> Student:
+    """The same student, reading packed sequences."""
+    windows = layer_windows(student.model.config.get_text_config())
+    return replace(student, laid_out={"packing": Packing(max_tokens, windows, in_blocks)})
 
 
 def make_task(

@@ -46,7 +46,7 @@ import accelerate.state
 import torch
 from accelerate.utils import DistributedType
 
-from tests.training.test_trainer import HELD_OUT, PAIRS, RECIPE
+from tests.training.test_trainer import HELD_OUT, PAIRS, RECIPE, UNEQUAL
 from lalp.training import folder as training_folder, trainer as training
 
 student, folder, environments = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
@@ -67,18 +67,18 @@ def shard_on_a_cpu():
     accelerate.state.AcceleratorState.__init__ = init
 
 
-def child(out, recipe, change, environment, name):
+def child(out, recipe, change, environment, name, data):
     log = os.open(folder / f"{out}.{name}.txt", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1), os.dup2(log, 2)
     os.environ.update(environment)
     change()
     options = {"save_steps": 1, "device": "cpu", "progress": False}
-    training.train(PAIRS, student, folder / out, recipe, held_out=HELD_OUT, **options)
+    training.train(data, student, folder / out, recipe, held_out=HELD_OUT, **options)
 
 
-def start(out, recipe=RECIPE, change=lambda: None, environment=(), name="0"):
+def start(out, recipe=RECIPE, change=lambda: None, environment=(), name="0", data=PAIRS):
     process = multiprocessing.get_context("fork").Process(
-        target=child, args=(out, recipe, change, environment, name)
+        target=child, args=(out, recipe, change, environment, name, data)
     )
     process.start()
     return process
@@ -99,14 +99,14 @@ def die_when(owner, name, condition):
     return lambda: setattr(owner, name, patched)
 
 
-def both(out, recipe, environment, change=lambda: None):
+def both(out, recipe, environment, change=lambda: None, data=PAIRS):
     with socket.socket() as server:
         server.bind(("localhost", 0))
         port = server.getsockname()[1]
     shared = environment | {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     shared |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "2")
     ranks = [(rank, dict.fromkeys(("RANK", "LOCAL_RANK"), rank)) for rank in ("0", "1")]
-    return codes(*[start(out, recipe, change, shared | own, rank) for rank, own in ranks])
+    return codes(*[start(out, recipe, change, shared | own, rank, data) for rank, own in ranks])
 
 
 report = {}
@@ -142,6 +142,12 @@ for name, change in (("ddp", lambda: None), ("fsdp", shard_on_a_cpu)):
     out = f"{name} killed"
     report[out] = both(out, HALF, environments[name], lambda: (change(), stop()))
     report[out] += both(out, HALF, environments[name], change)
+
+# Very unequal lengths: one process pads four examples, two processes pack two each, or pad them.
+report["unequal"] = codes(start("unequal", replace(RECIPE, batch_size=4), data=UNEQUAL))
+for name, packing in (("unequal padded", False), ("unequal packed", True)):
+    half = replace(RECIPE, batch_size=2, packing=packing)
+    report[name] = both(name, half, environments["ddp"], data=UNEQUAL)
 print(json.dumps(report))
 """
 
@@ -215,6 +221,16 @@ def test_two_processes_train_as_one_with_twice_the_batch(name, runs):
     torch.testing.assert_close(weights, expected, atol=1e-5, rtol=1e-5)
     assert read_json(folder / name / "run.json")["run"]["processes"] == 2
     assert read_json(folder / name / "config.json") == read_json(folder / "one/config.json")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["padded", "packed"])
+def test_two_processes_log_the_loss_of_one_with_very_unequal_lengths(how, runs):
+    report, folder = runs
+    assert report["unequal"] + report[f"unequal {how}"] == [0, 0, 0]
+    found, one = (load_log(folder / name).drop(columns="seconds")
+                  for name in (f"unequal {how}", "unequal"))  # fmt: skip
+    assert_frame_equal(found, one, rtol=TOLERANCE, atol=0)
 
 
 @pytest.mark.slow

@@ -75,6 +75,14 @@ PAIRS = [
     for i in range(7)
 ]
 STEPS_OF_RUN = 4
+# One response is thirty times as long as another.
+UNEQUAL = [
+    (
+        Prompt(f"u{i}", (Message("user", f"What is {i} + {i}?"),)),
+        Response(f"r{i}", f"u{i}", "Ada", f"We add {i}. " * length + f"It is {2 * i}."),
+    )
+    for i, length in enumerate((30, 1, 1, 7, 2, 1, 15))
+]
 ROWS = [
     {
         "prompt_id": f"h{i}",
@@ -418,6 +426,8 @@ def test_trls_own_loss_gives_the_same(done, student_folder, tmp_path, monkeypatc
         ({"batch_size": 4, "gradient_accumulation": 1}, 1e-5),
         ({"batch_size": 1, "gradient_accumulation": 4}, 1e-5),
         ({"gradient_checkpointing": True}, 1e-6),
+        ({"packing": True}, 1e-5),
+        ({"packing": True, "batch_size": 4, "gradient_accumulation": 1}, 1e-5),
     ],
 )
 def test_other_passes_over_the_same_examples_give_the_same_steps(
@@ -427,6 +437,27 @@ def test_other_passes_over_the_same_examples_give_the_same_steps(
     assert log["loss"].tolist() == pytest.approx(done[0]["loss"][1:].tolist(), rel=tolerance)
     assert log["num_tokens"].tolist() == done[0]["num_tokens"][1:].tolist()
     assert read_json(tmp_path / "out/config.json") == read_json(done[1] / "config.json")
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gemma3"])
+def test_packed_examples_of_very_unequal_lengths_train_as_padded_ones(family, tokenizer, tmp_path):
+    folder, recipe = save(build_student(family, tokenizer), tmp_path), replace(RECIPE, batch_size=4)
+    logs = []
+    for packing in (False, True):
+        out = tmp_path / f"packing {packing}"
+        options = {"progress": False, "device": "cpu"}
+        logs.append(train(UNEQUAL, folder, out, replace(recipe, packing=packing), **options))
+    assert logs[0]["loss"].tolist() == pytest.approx(logs[1]["loss"].tolist(), rel=2e-5)
+    padded, packed = (load_file(tmp_path / f"packing {p}/model.safetensors") for p in (False, True))
+    torch.testing.assert_close(packed, padded, atol=2e-5, rtol=1e-4)
+
+
+def test_a_student_whose_packed_examples_see_each_other_is_refused(tokenizer, tmp_path):
+    folder = save(build_student("mamba", tokenizer), tmp_path)
+    recipe = replace(RECIPE, packing=True)
+    with pytest.raises(InputError, match="packed examples would see each other: set packing to"):
+        run(folder, tmp_path / "out", recipe, device="cpu")
+    run(folder, tmp_path / "alone", replace(recipe, batch_size=1), device="cpu")
 
 
 @pytest.mark.parametrize(("evaluations", "measured"), [(50, [0, 1, 2]), (2, [0, 2]), (1, [2])])

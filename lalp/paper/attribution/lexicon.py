@@ -12,7 +12,7 @@ CATEGORIES = ("discourse", "math", "reasoning", "other")
 """The paper's four (Table 4), in its order of rows."""
 
 KINDS: dict[str, str] = {kind: entry["category"] for kind, entry in _DATA["kinds"].items()}
-"""Every kind, and its category when only what the paper names counts."""
+"""Every kind, and its category when only the paper's own examples count."""
 
 EXAMPLES: dict[str, list[str]] = {k: entry["examples"] for k, entry in _DATA["kinds"].items()}
 """Members of each kind, as a text of their own."""

@@ -30,7 +30,7 @@ from lalp.stats import chunks
 
 Vectors = Float[np.ndarray, "rows dim"]
 ALL = math.inf
-"""As a number of candidates: all there are."""
+"""Stands for all candidates, where a number of candidates is asked for."""
 
 # The most texts of a level to hold out: all of any pool that a CPU embeds, a sample of larger ones.
 # Each is compared with every training text.

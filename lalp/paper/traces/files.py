@@ -15,7 +15,7 @@ from lalp.errors import InputError, reason
 from lalp.files import cache_dir, read_data
 
 FACTS: dict[str, Any] = read_data("paper/traces/traces.yaml")
-"""What is known of the pool: `traces.yaml`."""
+"""Facts about the pool, from `traces.yaml`."""
 
 _SOURCE = f"{FACTS['repository']} at commit {FACTS['commit']}"
 _URL = f"https://raw.githubusercontent.com/{FACTS['repository']}/{FACTS['commit']}/"

@@ -1,1 +1,1 @@
-"""Nothing here changes a score: this is how scores are computed fast."""
+"""The engine that computes scores fast; nothing here changes a score."""

@@ -1,4 +1,4 @@
-"""Run the plan: read the log-probabilities of tokens off rows that share their prompt.
+"""Run the plan: read the log-probabilities of tokens from rows that share their prompt.
 
 Every number equals that of a separate forward pass per step. The prompt's keys and values are
 computed once for all rows of all candidates, and only target positions reach the head.
@@ -29,14 +29,14 @@ from lalp.scoring.engine.vocabulary import read_targets
 from lalp.students.heads import take_logits
 from lalp.students.student import Student
 
-# Fewer positions than this in a batch cost more than waiting for another worker.
+# A batch of fewer positions costs more than waiting for another worker.
 _SMALLEST_BATCH = 512
 
 
 class _RowLayer(DynamicLayer):
     """One layer's keys and values: the shared prompt, then room for one batch of rows.
 
-    The buffer has its final size from the start: growing by concatenation, as the base class does,
+    The buffer has its final size from the start. Growth by concatenation, as in the base class,
     would hold long responses twice.
     """
 
@@ -67,7 +67,7 @@ class _Prefix:
 
     prompt_ids: tuple[int, ...]
     last: Float[Tensor, "features"]  # of the last prompt token; they predict a row's first token
-    layers: list[DynamicLayer] | None = None  # keys and values, where rows can share them
+    layers: list[DynamicLayer] | None = None  # keys and values, if rows can share them
     context: Context | None = None  # the same for packed rows
 
 
@@ -87,10 +87,11 @@ def run_jobs(
     statistics: bool = True,
     on_tokens: Callable[[int], object] = lambda tokens: None,
 ) -> list[TokenScores]:
-    """Token scores of rows that follow prompts of at least a token each, in the order of ``jobs``.
+    """Read the token scores of rows, in the order of ``jobs``; every prompt has at least one token.
 
-    On a GPU many prompts are read together, in packed sequences of ``max_batch_tokens``; rows that
-    are too long for one or for the memory, and those of other students, prompt by prompt.
+    On a GPU many prompts are read together, in packed sequences of ``max_batch_tokens``. Rows are
+    read prompt by prompt if they are too long for a sequence or for the memory, or if the student
+    does not read packed sequences.
     """
     options = {"statistics": statistics, "on_tokens": on_tokens}
     results: list[TokenScores | None] = [None] * len(jobs)
@@ -127,13 +128,14 @@ def run_rows(
     statistics: bool = True,
     on_tokens: Callable[[int], None] = lambda tokens: None,
 ) -> list[TokenScores]:
-    """Token scores of rows that share one prompt of at least a token, in the order of ``jobs``.
+    """Read the token scores of rows that share one prompt, in the order of ``jobs``.
 
-    Each row is read as it would be alone: where a student's rotary frequencies depend on the length
-    of a pass, rows of unlike ones share neither a batch nor the prompt's keys.
+    The prompt has at least one token. Each row is read as it would be alone: if a student's rotary
+    frequencies depend on the length of a pass, rows with different frequencies share neither a
+    batch nor the prompt's keys.
 
-    ``max_batch_tokens`` are padded tokens per forward pass. Without ``statistics`` no rank and no
-    entropy is read. ``on_tokens`` is called with the number of tokens fed.
+    ``max_batch_tokens`` is the number of padded tokens per forward pass. Without ``statistics``,
+    ranks and entropies are not read. ``on_tokens`` is called with the number of tokens fed.
     """
     by_frequencies: dict[tuple[int, ...], list[int]] = {}
     for job, (_, row) in enumerate(jobs):
@@ -157,11 +159,11 @@ def _run_alike(
     statistics: bool,
     on_tokens: Callable[[int], None],
 ) -> list[TokenScores]:
-    """Token scores of rows that get the same rotary frequencies."""
+    """Read the token scores of rows that have the same rotary frequencies."""
     prefix = _read_prompt(student, prompt_ids)
     on_tokens(len(prompt_ids))
     repeated = 0 if prefix.layers or prefix.context else len(prompt_ids)
-    # Passes in threads would overwrite each other's state in a model that keeps it there.
+    # In a model that keeps state in itself, passes in threads would overwrite each other's state.
     alone = student.device.type != "cpu" or (not prefix.context and student.keeps_state)
     workers = 1 if alone else torch.get_num_threads()
     rows = [row for _, row in jobs]
@@ -186,15 +188,15 @@ def _run_alike(
 def _plan_batches(
     prefix: _Prefix, rows: Sequence[Row], max_batch_tokens: int, workers: int
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Batches of long rows, one in each, and the others, which can be read side by side."""
+    """Batches of one long row each, and the other batches, which can be read in parallel."""
     budget = 2 * max_batch_tokens
     if prefix.context:
         lengths = [row.num_inputs for row in rows]
         batches = spread_rows(lengths, max_batch_tokens, workers)
     else:
-        # Every row holds the prompt's keys and values as well, so short rows are not free.
+        # Every row also holds the prompt's keys and values, so short rows are not free.
         lengths = [len(prefix.prompt_ids) + row.num_inputs for row in rows]
-        # Four batches per worker at least; with fewer, one worker waits for another at the end.
+        # At least four batches per worker: with fewer, one worker waits for another at the end.
         fair_share = max(_SMALLEST_BATCH, math.ceil(sum(lengths) / (4 * workers)))
         batches = batch_rows(lengths, min(budget, fair_share))
     long = [batch for batch in batches if max(lengths[row] for row in batch) > budget]
@@ -203,10 +205,10 @@ def _plan_batches(
 
 @contextmanager
 def _parallel(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A ``map`` over worker threads that share the cores."""
-    # On a CPU, passes side by side are faster than one pass spread over all cores: small operations
-    # gain little from several threads, and none waits for another. A result depends on its own
-    # batch only, whichever thread computes it.
+    """Yield a ``map`` over worker threads that share the cores."""
+    # On a CPU, parallel passes are faster than one pass spread over all cores: small operations
+    # gain little from several threads, and no pass waits for another. A result depends only on its
+    # own batch, whichever thread computes it.
     if workers <= 1:
         yield map
         return
@@ -221,9 +223,9 @@ def _parallel(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
 
 
 def packed_body(student: Student) -> PreTrainedModel | None:
-    """The body for packed rows, where the model has that form and is on a CPU.
+    """The body for packed rows; None if the model has another form or is not on a CPU.
 
-    Made when rows are first read, because it lays the model's weights out anew.
+    It is made when rows are first read, because this rearranges the model's weights in memory.
     """
     if "packed" not in student.laid_out:
         body = None if student.head is take_logits else pack_body(student.model)
@@ -244,10 +246,10 @@ def _read_prompt(student: Student, prompt_ids: tuple[int, ...]) -> _Prefix:
 
 
 def _shareable_layers(cache: Any, length: int) -> list[DynamicLayer] | None:
-    """The layers of a cache that many rows can continue from the same point.
+    """The layers of a cache, if many rows can continue them from the same point; else None.
 
-    Only plain, ever-growing layers that hold all ``length`` tokens can: sliding windows drop keys,
-    and recurrent states are overwritten. A cache of a class of its own may hold more than layers.
+    All layers must be plain, growing ones that hold all ``length`` tokens. Sliding windows drop
+    keys, and recurrent states are overwritten. A cache of another class may hold more than layers.
     """
     layers = getattr(cache, "layers", None)
     if type(cache) is not DynamicCache or not layers:
@@ -266,7 +268,7 @@ def _read_batch(
     try:
         return _collect(student, prefix, jobs, max_batch_tokens, statistics)
     except RuntimeError as error:
-        # On a CPU, torch raises no class of its own for this.
+        # On a CPU, torch has no error class for this.
         full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         if not full or (len(jobs) == 1 and max_batch_tokens < 128):
             raise
@@ -309,7 +311,7 @@ def _collect(
 
 
 def _target_places(jobs: Sequence[_Job]) -> _Places:
-    """Every target of a batch, row by row."""
+    """The place of every target of a batch, row by row."""
     columns = [
         np.concatenate([np.arange(*span) for span in row.targets]) - row.start for _, row in jobs
     ]
@@ -318,14 +320,14 @@ def _target_places(jobs: Sequence[_Job]) -> _Places:
 
 
 def _row_inputs(jobs: Sequence[_Job]) -> list[Int[Tensor, "pos"]]:
-    """Tokens that are fed for each row: the last one is predicted alone."""
+    """The tokens that are fed for each row: all but the last, which is only predicted."""
     return [torch.tensor(tokens[row.start : row.end - 1], dtype=torch.long) for tokens, row in jobs]
 
 
 def _feed_packed(
     student: Student, prefix: _Prefix, jobs: Sequence[_Job]
 ) -> Iterator[tuple[_Places, Float[Tensor, "targets features"]]]:
-    """Targets and the features that predict them, of rows fed end to end."""
+    """Feed rows end to end; yield their targets and the features that predict these."""
     rows, columns = _target_places(jobs)
     ids = _row_inputs(jobs)
     context = make_room(prefix.context, max(map(len, ids)))
@@ -340,7 +342,7 @@ def _feed_packed(
 def _feed_padded(
     student: Student, prefix: _Prefix, jobs: Sequence[_Job], max_batch_tokens: int
 ) -> Iterator[tuple[_Places, Float[Tensor, "targets features"]]]:
-    """Targets and the features that predict them, of rows side by side.
+    """Feed rows side by side; yield their targets and the features that predict these.
 
     Rows are padded on the right: a causal model never looks there, so no mask is needed.
     """
@@ -356,7 +358,7 @@ def _feed_padded(
 def _read_padded(
     student: Student, prefix: _Prefix, ids: Int[Tensor, "batch pos"], max_batch_tokens: int
 ) -> Iterator[tuple[int, Float[Tensor, "batch pos features"]]]:
-    """Features that predict the rows' tokens, in chunks of (first token, features)."""
+    """Yield the features that predict the rows' tokens, in chunks of (first token, features)."""
     (batch, length), prompt = ids.shape, len(prefix.prompt_ids)
     yield 0, prefix.last.expand(batch, 1, -1)
     if not length:
@@ -367,7 +369,7 @@ def _read_padded(
         yield 1, student.body(input_ids=whole, use_cache=False)[0][:, prompt:]
         return
     cache = Cache(layers=[_RowLayer(layer, batch, length) for layer in prefix.layers])
-    # Long rows are cut, because a mask is chunk x context.
+    # Long rows are cut, because a mask has the size chunk x context.
     chunk = length if length <= max_batch_tokens else max(1, max_batch_tokens // 4)
     for first in range(0, length, chunk):
         part = ids[:, first : first + chunk]

@@ -1,9 +1,9 @@
-"""Forward passes of Llama-like students over packed rows: end to end, nothing padded, on a CPU.
+"""Forward passes of Llama-like students on a CPU, over rows packed end to end without padding.
 
 The modelling code of transformers spends a third of such a pass outside matrix products: in norms,
 rotary embeddings, masks, copies of keys and padding. Here rows need no padding, oneDNN computes the
 products, and all other operations work in place. `pack_body` checks on a few tokens that the result
-is the model's own; it leaves other models as they are.
+equals the model's own. Other models are not packed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from transformers import PreTrainedModel
 
 from lalp.students.heads import project, spare_rows
 
-# Families whose blocks are: RMSNorm, attention with rotary embeddings, RMSNorm, gated SiLU.
+# Families whose blocks are RMSNorm, attention with rotary embeddings, RMSNorm and gated SiLU.
 _FAMILIES = frozenset({"llama", "mistral", "qwen2"})
-# Their frequencies do not depend on the length of the sequence.
+# Rotary types whose frequencies do not depend on the length of the sequence.
 _STATIC_ROTARY = frozenset({"default", "linear", "llama3", "yarn"})
-# How far the result of each may be from the model's own, relative to its norm. Models in other
-# dtypes stay as they are.
+# For each dtype, how far the result may be from the model's own, relative to its norm. Models in
+# other dtypes are not packed.
 _DTYPES = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 # Tokens per pass: a product reads its weights from memory once for all of them.
 TILE = 2048
@@ -34,7 +34,7 @@ TILE = 2048
 QUERIES = 256
 
 
-# Rows that are read in one pass: the tokens of each, and the positions within it that are wanted.
+# Rows that are read in one pass: the tokens of each row, and the wanted positions within it.
 _Tile = list[tuple[Int[Tensor, "pos"], Int[Tensor, "wanted"]]]
 # Queries, keys and values of the tokens of a pass.
 _Heads = tuple[
@@ -48,15 +48,15 @@ _Heads = tuple[
 class Context:
     """Keys and values of the tokens before the rows, with room for one row."""
 
-    # One tensor, because a large one goes back to the system as soon as it is freed.
+    # One tensor, because the memory of a large one goes back to the system as soon as it is freed.
     states: Float[Tensor, "layers 2 kv_heads capacity head_dim"]
-    length: int = 0  # positions that are filled; what stands behind them is scratch
+    length: int = 0  # filled positions; those after them are scratch
 
 
 def pack_body(model: PreTrainedModel) -> PreTrainedModel | None:
-    """The model's body, laid out for packed rows, or None where its form is another.
+    """The model's body, laid out for packed rows; None if the model has another form.
 
-    It stays the model's own: only the order of its weights in memory changes.
+    The body still belongs to the model: only the order of its weights in memory changes.
     """
     config = model.config
     if (
@@ -70,7 +70,7 @@ def pack_body(model: PreTrainedModel) -> PreTrainedModel | None:
         or not all(_is_plain(layer) for layer in model.base_model.layers)
     ):
         return None
-    with torch.inference_mode(False):  # the model must stay one that can be trained
+    with torch.inference_mode(False):  # so that the model can still be trained
         _lay_out(model)
     return model.base_model if _agrees(model.base_model) else None
 
@@ -79,7 +79,7 @@ def pack_body(model: PreTrainedModel) -> PreTrainedModel | None:
 def read_prompt(
     body: PreTrainedModel, ids: Int[Tensor, "pos"]
 ) -> tuple[Context, Float[Tensor, "hidden"]]:
-    """The context that a prompt gives to rows, and the features of its last token."""
+    """Read a prompt: its context for rows, and the features of its last token."""
     layers, heads = len(body.layers), body.config.num_key_value_heads
     head_dim = body.layers[0].self_attn.head_dim
     context = Context(torch.empty(layers, 2, heads, len(ids), head_dim, dtype=body.dtype))
@@ -88,7 +88,7 @@ def read_prompt(
 
 
 def make_room(context: Context, capacity: int) -> Context:
-    """A copy of the filled positions, and room for ``capacity`` more."""
+    """A copy of the filled positions with room for ``capacity`` more."""
     *shape, _, head_dim = context.states.shape
     room = context.states.new_empty(*shape, context.length + capacity, head_dim)
     room[..., : context.length, :] = context.states[..., : context.length, :]
@@ -104,10 +104,11 @@ def read_packed(
 ) -> Float[Tensor, "wanted hidden"]:
     """Features at the wanted positions of rows that all follow the same context, row after row.
 
-    ``wanted`` are positions within each row, in order. The context has room for the longest row;
-    the keys and values of the last row stay in it.
+    ``wanted`` are positions within each row, in order. The context needs room for the longest row.
+    The keys and values of the last row stay in it.
     """
-    # One mask for all: later tiles of a long row see more, and freed ones would leave small holes.
+    # One mask for all tiles. Later tiles of a long row would need larger masks, and freed masks
+    # would leave small holes in memory.
     longest = max(map(len, rows), default=0)
     group = body.layers[0].self_attn.num_key_value_groups
     mask = _causal_mask(longest, context.length, group).to(body.dtype)
@@ -121,7 +122,7 @@ def read_packed(
 def _cut_tiles(
     rows: Sequence[Int[Tensor, "pos"]], wanted: Sequence[Int[Tensor, "wanted"]]
 ) -> Iterator[tuple[int, _Tile]]:
-    """Rows that follow each other, as many as fit, or a part of a long row and where it begins."""
+    """Yield each tile and where it begins: consecutive rows that fit, or part of a long row."""
     tile: _Tile = []
     for row, places in zip(rows, wanted, strict=True):
         if tile and sum(len(ids) for ids, _ in tile) + len(row) > TILE:
@@ -131,7 +132,7 @@ def _cut_tiles(
             for begin in range(0, len(row), TILE):
                 here = places[(places >= begin) & (places < begin + TILE)] - begin
                 yield begin, [(row[begin : begin + TILE], here)]
-        elif len(row):  # an empty one has nothing to read
+        elif len(row):  # an empty row has nothing to read
             tile.append((row, places))
     if tile:
         yield 0, tile
@@ -143,12 +144,12 @@ def _read_tile(
     context: Context,
     mask: Float[Tensor, "group*queries most+queries"],
 ) -> Float[Tensor, "wanted hidden"]:
-    """One forward pass over the tokens of rows that stand end to end."""
+    """Run one forward pass over the tokens of rows that are placed end to end."""
     ends = list(itertools.accumulate(len(ids) for ids, _ in tile))
     rows = list(zip([0, *ends[:-1]], ends, strict=True))
     wanted = torch.cat([start + places for (start, _), (_, places) in zip(rows, tile, strict=True)])
     positions = torch.cat([torch.arange(len(ids)) for ids, _ in tile]) + context.length
-    # Tokens behind the last row, which nobody attends to.
+    # Padding tokens after the last row, to which no token attends.
     num_tokens, spare = ends[-1], spare_rows(ends[-1])
     hidden = body.embed_tokens.weight[pad(torch.cat([ids for ids, _ in tile]), (0, spare))]
     angles = body.rotary_emb(hidden, positions[None])
@@ -162,7 +163,7 @@ def _read_tile(
         for row in rows:
             _attend(heads, states, context.length, row, mask, attention.scaling, mixed)
         mixed = mixed.flatten(1)
-        if layer is body.layers[-1]:  # nothing reads the other positions any more
+        if layer is body.layers[-1]:  # the other positions are not read any more
             kept = pad(wanted, (0, spare_rows(len(wanted))))
             hidden, mixed = hidden[kept], mixed[kept]
         hidden += _apply(attention.o_proj, mixed)
@@ -175,7 +176,7 @@ def _read_tile(
 def _normalize(hidden: Float[Tensor, "pos hidden"], norm: nn.Module) -> Float[Tensor, "pos hidden"]:
     norms = torch.linalg.vector_norm(hidden, dim=1, keepdim=True, dtype=torch.float32)
     inverse = norms.square_().div_(hidden.shape[1]).add_(norm.variance_epsilon).rsqrt_()
-    # As the model does it: scaled in float32, and rounded before the weight is applied.
+    # As in the model: scale in float32, and round before the weight is applied.
     return (hidden * inverse).to(hidden.dtype).mul_(norm.weight)
 
 
@@ -188,7 +189,7 @@ def _make_heads(
 ) -> _Heads:
     """Queries and keys with their rotary embedding, and values.
 
-    The queries that share a key head stand side by side, so that keys need not be repeated.
+    Queries that share a key head are adjacent, so keys need not be repeated.
     """
     by_group = (-1, attention.num_key_value_groups, attention.head_dim)
     grouped = _apply(attention.q_proj, normed).unflatten(1, by_group).transpose(0, 1)
@@ -204,7 +205,7 @@ def _make_heads(
 
 
 def _rotate(states: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> None:
-    """Rotary embedding: coordinates ``i`` and ``i + head_dim / 2`` are a point that turns."""
+    """Rotary embedding: rotate the point of coordinates ``i`` and ``i + head_dim / 2``."""
     half = states.shape[-1] // 2
     torch.mul(states, cos, out=out)
     out[..., :half].addcmul_(states[..., half:], sin[..., :half], value=-1)
@@ -220,7 +221,7 @@ def _attend(
     scale: float,
     mixed: Float[Tensor, "pos kv_heads group head_dim"],
 ) -> None:
-    """Attention of one row over the context and itself, written into ``mixed``."""
+    """Write into ``mixed`` the attention of one row over the context and itself."""
     queries, *own = heads
     start, end = row
     for room, new in zip(states, own, strict=True):
@@ -244,8 +245,9 @@ def _causal_mask(
 ) -> Float[Tensor, "group*queries most+queries"]:
     """Zero where a query may look, else minus infinity; one line per query of a group.
 
-    For queries with ``most`` positions before the first of them, as many as the last one of the
-    longest row has; others take the columns from ``most`` less what they see.
+    The mask fits queries with ``most`` positions before the first of them. The last query of the
+    longest row has that many before it. Queries with ``earlier`` positions before the first of them
+    use the columns from ``most - earlier``.
     """
     queries, most = min(longest, QUERIES), before + max(0, longest - 1)
     mask = torch.zeros(queries, group, most + queries)
@@ -254,7 +256,10 @@ def _causal_mask(
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether a layer has plain linear parts, and biases nowhere but in its projections."""
+    """Whether a layer has only plain linear parts, with biases in the expected places.
+
+    The query, key and value projections all have a bias or all have none. The others have none.
+    """
     attention, mlp = layer.self_attn, layer.mlp
     inner = (attention.q_proj, attention.k_proj, attention.v_proj)
     outer = (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
@@ -268,8 +273,8 @@ def _is_plain(layer: nn.Module) -> bool:
 def _lay_out(model: PreTrainedModel) -> None:
     """Store the layers' weights in the order in which matrix products read them.
 
-    Otherwise every product would transpose them first. The other parameters are copied too, so that
-    nothing holds the mapped file they came from.
+    Otherwise every product would transpose them first. The other parameters are copied too, so
+    nothing keeps the mapped file open that they came from.
     """
     linears = (part for part in model.base_model.layers.modules() if isinstance(part, nn.Linear))
     turned = {id(part.weight) for part in linears}
@@ -280,7 +285,7 @@ def _lay_out(model: PreTrainedModel) -> None:
 
 @torch.inference_mode()
 def _agrees(body: PreTrainedModel) -> bool:
-    """Whether two rows after a prompt get the model's own features."""
+    """Whether packed reading gives two rows after a prompt the model's own features."""
     vocab = len(body.embed_tokens.weight)
     prompt, *rows = (torch.arange(a, b) % vocab for a, b in ((3, 10), (10, 22), (40, 45)))
     context = make_room(read_prompt(body, prompt)[0], max(map(len, rows)))
@@ -288,5 +293,6 @@ def _agrees(body: PreTrainedModel) -> bool:
     whole = (torch.cat([prompt, row])[None] for row in rows)
     features = (body(input_ids=ids).last_hidden_state[0] for ids in whole)
     expected = torch.cat([row[len(prompt) :] for row in features])
-    # By norm: single features of some tokens are huge, and inexact in either computation.
+    # Compare by norm, because single features of some tokens are huge, and inexact in either
+    # computation.
     return bool((packed - expected).norm() <= _DTYPES[body.dtype] * expected.norm())

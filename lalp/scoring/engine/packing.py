@@ -1,9 +1,9 @@
 """Pack rows of many prompts, candidates and windows end to end into few sequences.
 
-A sequence holds each of its prompts once, and behind a prompt the rows that follow it. A token sees
-its own prompt and its own row up to itself, and nothing else, so that one forward pass over the
-sequence reads every row as a pass of its own would. It is exact because a row's keys never see the
-steps that its window drops: one long sequence under a sliding mask would be another, wrong number.
+A sequence holds each of its prompts once, followed by the prompt's rows. A token sees only its own
+prompt and its own row up to itself. So one forward pass over the sequence reads every row as a pass
+of its own would. This is exact because a row's keys never see the steps that its window drops. One
+long sequence with a sliding mask would give a different, wrong number.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from jaxtyping import Bool, Int
 
 from lalp.scoring.engine.rows import Row
 
-# Tokens on a side of the attention kernel's blocks; sequences are filled up to whole ones.
+# Tokens on a side of the attention kernel's blocks. Sequences are padded to whole blocks.
 BLOCK = 128
-# Sequences that are open for further rows while they are planned: more would find little more room.
+# Sequences that stay open for more rows during planning. More of them would gain little room.
 _OPEN = 16
 
 
 class Job(NamedTuple):
-    """A row to read: which prompt it follows, and its response's tokens."""
+    """A row to read, the prompt that it follows, and its response's tokens."""
 
     prompt: int
     response_ids: Sequence[int]
@@ -33,19 +33,20 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class PackedSequence:
-    """Tokens of prompts and rows end to end, what each of them sees, and where targets are read.
+    """Tokens of prompts and rows end to end, what each token sees, and where targets are read.
 
-    A token sees those from ``begin`` up to itself, and those of its prompt, from ``prompt_begin``
-    up to ``prompt_end`` exclusively (none where it is a prompt's own).
+    A token sees the tokens from ``begin`` up to itself, and those of its prompt, from
+    ``prompt_begin`` up to but excluding ``prompt_end``. For a prompt's own tokens the second range
+    is empty.
     """
 
     ids: Int[np.ndarray, " pos"]
-    positions: Int[np.ndarray, " pos"]  # what they would be in a pass over prompt and row alone
+    positions: Int[np.ndarray, " pos"]  # as in a pass over prompt and row alone
     begin: Int[np.ndarray, " pos"]
     prompt_begin: Int[np.ndarray, " pos"]
     prompt_end: Int[np.ndarray, " pos"]
-    # Targets, job by job: the job, the token's place in its row, the token, and where it is
-    # predicted in the sequence.
+    # For each target, job by job: the job, the token's place in its row, the token, and the place
+    # in the sequence where it is predicted.
     jobs: Int[np.ndarray, " targets"]
     columns: Int[np.ndarray, " targets"]
     targets: Int[np.ndarray, " targets"]
@@ -54,7 +55,7 @@ class PackedSequence:
     def seen_blocks(
         self,
     ) -> tuple[Bool[np.ndarray, "blocks blocks"], Bool[np.ndarray, "blocks blocks"]]:
-        """For each block of queries, the blocks of keys that it sees in part, and as a whole."""
+        """For each block of queries, the blocks of keys that it sees in part and in full."""
         size = len(self.ids) // BLOCK
         some, whole = np.zeros((2, size, size), dtype=bool)
         parts = (self.begin, self.prompt_begin, self.prompt_end)
@@ -63,7 +64,7 @@ class PackedSequence:
             some[query, begins[0] // BLOCK : query + 1] = True
             for first, end in set(zip(firsts, ends, strict=True)):
                 some[query, first // BLOCK : -(-end // BLOCK)] = first < end
-            if begins[0] == begins[-1]:  # all of one row
+            if begins[0] == begins[-1]:  # all queries are of one row
                 whole[query, -(-begins[0] // BLOCK) : query] = True
                 whole[query, -(-firsts[0] // BLOCK) : ends[0] // BLOCK] = True
         return some & ~whole, whole
@@ -72,11 +73,11 @@ class PackedSequence:
 def plan_sequences(
     prompt_lengths: Sequence[int], jobs: Sequence[Job], max_tokens: int
 ) -> list[list[int]]:
-    """Group jobs, by their places, into sequences of at most ``max_tokens``, prompts included.
+    """Group job indices into sequences of at most ``max_tokens`` tokens, prompts included.
 
-    Prompt by prompt, the longest rows first, each into the first open sequence with room. A job
-    that needs more tokens by itself has a sequence of its own. The plan depends on nothing but the
-    arguments.
+    Jobs are placed prompt by prompt, the longest rows first, each into the first open sequence with
+    room. A job that needs more tokens by itself has a sequence of its own. The plan depends only on
+    the arguments.
 
     Example:
         >>> rows = [Row(0, 7, ((0, 7),)), Row(0, 4, ((0, 4),)), Row(2, 5, ((2, 5),))]
@@ -85,8 +86,8 @@ def plan_sequences(
     """
     order = sorted(range(len(jobs)), key=lambda i: (jobs[i].prompt, -jobs[i].row.num_inputs, i))
     plan: list[list[int]] = []
-    rooms: list[int] = []  # of each sequence
-    held: list[set[int]] = []  # prompts of each
+    rooms: list[int] = []  # tokens left in each sequence
+    held: list[set[int]] = []  # prompts of each sequence
     for i in order:
         prompt, length = jobs[i].prompt, jobs[i].row.num_inputs
         for place in range(max(0, len(plan) - _OPEN), len(plan)):
@@ -105,7 +106,7 @@ def plan_sequences(
 
 
 def num_packed(prompt_ids: Sequence[Sequence[int]], jobs: Sequence[Job]) -> int:
-    """Tokens of a sequence of these jobs, before it is filled up."""
+    """The number of tokens in a sequence of these jobs, before padding."""
     prompts = {job.prompt for job in jobs}
     return sum(len(prompt_ids[p]) for p in prompts) + sum(job.row.num_inputs for job in jobs)
 
@@ -113,7 +114,7 @@ def num_packed(prompt_ids: Sequence[Sequence[int]], jobs: Sequence[Job]) -> int:
 def pack_sequence(
     prompt_ids: Sequence[Sequence[int]], jobs: Sequence[Job], length: int
 ) -> PackedSequence:
-    """Lay out one sequence, filled up to ``length`` with tokens that see themselves alone."""
+    """Lay out one sequence, padded to ``length`` with tokens that see only themselves."""
     ids = np.zeros(length, dtype=np.int64)
     positions = np.zeros(length, dtype=np.int64)
     begin = np.arange(length)

@@ -1,8 +1,8 @@
 """Rows of tokens that many windows share, and the batches in which they are read.
 
-A row feeds response tokens ``start .. end`` right after the prompt. Whatever the window, a step
-whose context begins at token ``start`` can be read off that row, so rows are shared between
-windows: a sweep costs as much as its largest window, and GALP is the row that begins at token 0.
+A row feeds response tokens ``start .. end`` right after the prompt. A step whose context begins at
+token ``start`` can be read from that row, whatever the window. So windows share rows: a sweep costs
+as much as its largest window, and GALP is the row that begins at token 0.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from jaxtyping import Float
 
 from lalp.scoring.windows import TokenSpan
 
-# What one row reads of its tokens: log-probabilities (nats), ranks (1 is the most likely token) and
-# the entropies of the predictions (nats), NaN where not read. Ranks and entropies are read only in
-# the row that begins at token 0.
+# The values that one row reads for its tokens: log-probabilities (nats), ranks (1 is the most
+# likely token) and the entropies of the predictions (nats). A value that is not read is NaN. Ranks
+# and entropies are read only in the row that begins at token 0.
 TokenScores = Float[np.ndarray, "3 pos"]
 
 
@@ -36,24 +36,24 @@ class Row:
 
     @property
     def num_tokens(self) -> int:
-        """Response tokens of the row."""
+        """The number of response tokens in the row."""
         return self.end - self.start
 
     @property
     def num_inputs(self) -> int:
-        """Tokens fed to the model: the last target is predicted, never fed."""
+        """The number of tokens fed to the model: the last target is predicted, never fed."""
         return self.num_tokens - 1
 
     @property
     def num_targets(self) -> int:
-        """Tokens whose log-probability is read."""
+        """The number of tokens whose log-probability is read."""
         return sum(end - start for start, end in self.targets)
 
 
 def plan_rows(contexts: Sequence[tuple[int, TokenSpan]]) -> list[Row]:
     """Merge (context start, target span) pairs into one row per context start.
 
-    Spans that share a context start may repeat or overlap: each token is read once.
+    Spans that share a context start may repeat or overlap, but each token is read once.
 
     Example:
         >>> plan_rows([(0, (0, 2)), (0, (2, 5)), (3, (4, 6))])
@@ -72,8 +72,8 @@ def plan_rows(contexts: Sequence[tuple[int, TokenSpan]]) -> list[Row]:
 def batch_rows(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Group row indices, longest first, so that each padded batch holds at most ``max_tokens``.
 
-    A row longer than ``max_tokens`` is a batch of its own. The result depends on nothing but the
-    arguments, so that a resumed run repeats the same arithmetic.
+    A row longer than ``max_tokens`` is a batch of its own. The result depends only on the
+    arguments, so a resumed run repeats the same arithmetic.
     """
     order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
     batches: list[list[int]] = []
@@ -86,10 +86,10 @@ def batch_rows(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
 
 
 def spread_rows(lengths: Sequence[int], max_tokens: int, workers: int) -> list[list[int]]:
-    """Group row indices into batches of like size, a whole number of them per worker.
+    """Group row indices into batches of similar size, a whole number of batches per worker.
 
-    Longest first, each into the batch that is shortest so far. Batches hold ``max_tokens`` on
-    average at most; a row longer than that may fill one by itself.
+    The longest rows come first; each goes into the batch that is smallest so far. Batches hold at
+    most ``max_tokens`` on average. A row longer than that may fill a batch by itself.
     """
     number = workers * max(1, math.ceil(sum(lengths) / (workers * max_tokens)))
     sizes = [(0, batch) for batch in range(number)]

@@ -1,10 +1,10 @@
-"""One forward pass over a packed sequence, through transformers' own models, on a GPU.
+"""One forward pass over a packed sequence with transformers' own models, on a GPU.
 
-The mask of `packing` is handed to the model as its attention mask: to FlexAttention by its blocks,
-so that what no token sees costs nothing. So every model that transformers lets attend by it, and
-whose layers do nothing else across positions, gets it, with grouped heads, capped scores, sinks,
-and sliding windows, which the mask counts in positions. `find_packing` reads a few rows both ways
-and leaves out other models.
+The model gets the mask of `packing` as its attention mask. FlexAttention gets it by blocks, so a
+block that no token sees costs nothing. This serves every model that transformers can run with
+FlexAttention and whose layers do nothing else across positions, also with grouped heads, capped
+scores, sinks, and sliding windows. The mask counts such windows in positions. `find_packing` reads
+a few rows both ways and leaves out models whose results differ.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from lalp.students.heads import take_logits
 from lalp.students.student import Student
 
 _FULL, _SLIDING = "full_attention", "sliding_attention"
-# What a pass may hold besides weights and keys.
+# Memory that a pass may use besides weights and keys.
 _ACTIVATION_BYTES = 13 << 26  # 0.8 GiB
 _SHORTEST, _LONGEST = 1024, 1 << 15
 
@@ -44,14 +44,14 @@ log = logging.getLogger("lalp")
 
 @dataclass(frozen=True)
 class Packing:
-    """How packed sequences are handed to a student."""
+    """The form in which a student gets packed sequences."""
 
     max_tokens: int  # of a sequence
-    windows: Mapping[str, int | None]  # of each kind of its layers: positions that a token sees
-    in_blocks: bool = True  # for FlexAttention; else as a mask of all pairs, for small tests
+    windows: Mapping[str, int | None]  # by kind of layer: positions that a token sees
+    in_blocks: bool = True  # for FlexAttention; else a mask of all pairs, for small tests
 
     def padded(self, num_tokens: int) -> int:
-        """The length to which a sequence is filled up: one of few, for each is compiled."""
+        """The padded length of a sequence: one of a few, because a kernel is compiled for each."""
         length = max(BLOCK, self.max_tokens)
         while self.in_blocks and length // 4 >= max(num_tokens, _SHORTEST):
             length //= 4
@@ -59,7 +59,7 @@ class Packing:
 
 
 def find_packing(student: Student) -> Packing | None:
-    """How a student on a GPU reads packed sequences, or None where it does not."""
+    """How a student on a GPU reads packed sequences; None if it does not."""
     if "packing" not in student.laid_out:
         packing = _choose_packing(student) if student.device.type == "cuda" else None
         student.laid_out["packing"] = packing if packing and agrees(student, packing) else None
@@ -67,7 +67,7 @@ def find_packing(student: Student) -> Packing | None:
 
 
 def _choose_packing(student: Student) -> Packing | None:
-    """What a student's configuration says of its layers; None where they are not of known kinds."""
+    """The packing for a student's configuration; None if it supports none."""
     model = student.model
     one_device = len({weight.device for weight in model.parameters()}) == 1
     known = getattr(model, "_supports_flex_attn", False) and one_device
@@ -78,7 +78,7 @@ def _choose_packing(student: Student) -> Packing | None:
 
 
 def layer_windows(config: Any) -> dict[str, int | None] | None:
-    """The kinds of a model's layers, and how many positions each sees; None if one is unknown."""
+    """For each kind of layer, the positions that it sees (None: all); None if one is unknown."""
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or [_SLIDING if window else _FULL])
     if kinds - {_FULL, _SLIDING} or (_SLIDING in kinds and not window):
@@ -87,10 +87,10 @@ def layer_windows(config: Any) -> dict[str, int | None] | None:
 
 
 def _fitting_tokens(config: Any, dtype: torch.dtype) -> int:
-    """Tokens whose activations take `_ACTIVATION_BYTES`, in whole thousands."""
+    """The number of tokens whose activations fit `_ACTIVATION_BYTES`, in multiples of 1024."""
     hidden = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or 4 * hidden
-    # At once: three results of the gated layer, and some of the width of the hidden states.
+    # Held at once: three results of the gated layer, and some as wide as the hidden states.
     each = (3 * inner + 6 * hidden) * dtype.itemsize
     tokens = _ACTIVATION_BYTES // each // _SHORTEST * _SHORTEST
     return min(max(tokens, _SHORTEST), _LONGEST)
@@ -107,10 +107,10 @@ def run_packed(
     statistics: bool,
     on_tokens: Callable[[int], object],
 ) -> list[TokenScores | None]:
-    """Token scores of rows in packed sequences, one sequence after another.
+    """Read the token scores of rows in packed sequences, one sequence after another.
 
-    The device reads one while the next is laid out here. When its memory runs out, a sequence is
-    read in halves; a row for which there is none even so has None.
+    The device reads one sequence while the CPU lays out the next. When the device's memory runs
+    out, a sequence is read in halves. The result of a row that does not fit even alone is None.
     """
     results: list[TokenScores | None] = [
         np.full((3, job.row.num_tokens), np.nan, np.float32) for job in jobs
@@ -153,7 +153,7 @@ class _Running:
     values: tuple[Float[Tensor, "3 targets"], Int[np.ndarray, " targets"]]  # and their order
 
     def collect(self, results: list[TokenScores | None]) -> None:
-        """Wait for the values, and write them where they belong."""
+        """Wait for the values, and write them into the results of their jobs."""
         values, order = self.values
         read = np.empty(values.shape, np.float32)
         read[:, order] = values.cpu().numpy()
@@ -170,7 +170,7 @@ def _launch(
     jobs: Sequence[Job],
     statistics: bool,
 ) -> tuple[Float[Tensor, "3 targets"], Int[np.ndarray, " targets"]]:
-    """Have the device read a sequence: the values of its targets, and the order they come in."""
+    """Start reading a sequence on the device; return its targets' values and their order."""
     whole = np.array([statistics and job.row.start == 0 for job in jobs])[sequence.jobs]
     order = np.argsort(~whole, kind="stable")
     features = read_sequence(student, packing, sequence, order)
@@ -185,9 +185,9 @@ def read_sequence(
     sequence: PackedSequence,
     order: Int[np.ndarray, " targets"] | slice = slice(None),
 ) -> Float[Tensor, "targets features"]:
-    """The features that predict the targets of a sequence, in some order, on the student's device.
+    """The features that predict a sequence's targets, in ``order``, on the student's device.
 
-    Where ``packing`` is in blocks, the student attends by FlexAttention meanwhile (`flex_kernel`).
+    If ``packing`` is in blocks, the student must use FlexAttention meanwhile (`flex_kernel`).
     """
     device = student.device
     facts = (sequence.ids, sequence.positions)
@@ -203,16 +203,16 @@ def read_sequence(
 
 
 def send(numbers: np.ndarray, device: torch.device) -> Tensor:
-    """Copy numbers to a device, without waiting for what it is doing."""
+    """Copy numbers to a device without waiting for its current work."""
     tensor = torch.from_numpy(numbers)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 @contextmanager
 def flex_kernel(student: Student) -> Iterator[None]:
-    """Meanwhile the student attends by FlexAttention, compiled once for each padded length."""
+    """Let the student use FlexAttention in the block, compiled once for each padded length."""
     model, before = student.model, student.model.config._attn_implementation
-    # Lengths that change would otherwise make it compile a slower kernel for all lengths.
+    # Otherwise, changing lengths would make torch compile a slower kernel for all lengths.
     settings = {"automatic_dynamic_shapes": False, "recompile_limit": 64}
     model.set_attn_implementation("flex_attention")
     try:
@@ -225,7 +225,7 @@ def flex_kernel(student: Student) -> Iterator[None]:
 def _make_masks(
     packing: Packing, sequence: PackedSequence, seen: tuple[Tensor, ...], dtype: torch.dtype
 ) -> Any:
-    """The attention mask of a model's layers, or one for each kind of them."""
+    """The attention mask of a model's layers; one for each kind if there are several."""
     masks = {
         kind: _block_mask(sequence, _mask_function(*seen, window), window is None, seen[0].device)
         if packing.in_blocks
@@ -242,7 +242,7 @@ def _mask_function(
     prompt_end: Int[Tensor, "pos"],
     window: int | None,
 ) -> Callable[..., Tensor]:
-    """Whether a query sees a key, by their places in the sequence, as FlexAttention asks for it."""
+    """The function by which FlexAttention asks whether a query sees a key, given their places."""
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         in_row = key >= begin[query]
@@ -258,9 +258,9 @@ def _mask_function(
 def _block_mask(
     sequence: PackedSequence, sees: Callable[..., Tensor], whole: bool, device: torch.device
 ) -> BlockMask:
-    """The mask by its blocks; unless ``whole``, none is taken to be seen as a whole."""
+    """The mask by blocks; unless ``whole`` is true, no block counts as seen fully."""
     some, full = sequence.seen_blocks()
-    if not whole:  # a window cuts into any of them
+    if not whole:  # a window may cut into any block
         some, full = some | full, np.zeros_like(full)
     parts = []
     for blocks in (some, full):
@@ -278,7 +278,7 @@ def _block_mask(
 def _dense_mask(
     sees: Callable[..., Tensor], length: int, dtype: torch.dtype
 ) -> Float[Tensor, "1 1 pos pos"]:
-    """The mask of all pairs, as transformers adds it to the scores."""
+    """The mask of all pairs, in the form that transformers adds to the scores."""
     places = torch.arange(length)
     seen = sees(places[0], places[0], places[:, None], places[None])
     return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[
@@ -288,7 +288,7 @@ def _dense_mask(
 
 @torch.inference_mode()
 def agrees(student: Student, packing: Packing) -> bool:
-    """Whether rows behind two prompts get the features that passes of their own give them."""
+    """Whether packed rows after two prompts get the same features as in passes of their own."""
     vocabulary = min(student.vocabulary, 1 << 15)
     tokens = torch.arange(97) * 31 % vocabulary
     prompts = [tuple(tokens[3:10].tolist()), tuple(tokens[50:61].tolist())]
@@ -309,7 +309,8 @@ def agrees(student: Student, packing: Packing) -> bool:
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         log.info("student %r: packed sequences are not read: %s", student.name, error)
         return False
-    # By norm: single features of some tokens are huge, and inexact in either computation.
+    # Compare by norm, because single features of some tokens are huge, and inexact in either
+    # computation.
     tolerance = 1e-4 if student.model.dtype == torch.float32 else 5e-2
     whole = torch.cat(expected).float()
     return bool((packed.float() - whole).norm() <= tolerance * whole.norm())

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# Logits that the head holds at once, in numbers of 4 bytes, and how many of them for one target.
-# Few columns for many targets: the cost is in reading the head's weights from memory.
+# Logits (numbers of 4 bytes) that the head computes at once, and how many of them for one target.
+# These are few columns for many targets, because reading the head's weights from memory is costly.
 HEAD_LOGITS = 3 << 20
 HEAD_COLUMNS = 3072
-# Logits that a GPU holds at once: whole rows of the vocabulary, since many small products would
-# leave it idle.
+# Logits that a GPU computes at once: whole rows of the vocabulary, because many small products
+# would leave it idle.
 GPU_LOGITS = 1 << 26
 
 
@@ -27,9 +27,9 @@ def read_targets(
 ) -> Float[np.ndarray, "3 targets"]:
     """Log-probability, rank (from 1) and entropy of targets, from bounded parts of their logits.
 
-    ``features`` are those of the position before each target, from which ``head`` makes logits of
-    some columns (`Student.head`). Rank and entropy are NaN where no statistics are wanted, and all
-    three where logits are NaN or plus infinity.
+    ``features`` are those of the position before each target. ``head`` turns them into logits of
+    some columns (`Student.head`). If no statistics are wanted, rank and entropy are NaN. If logits
+    are NaN or plus infinity, all three are NaN.
     """
     vocab = head(features[:1]).shape[-1]
     size = max(1, HEAD_LOGITS // min(vocab, HEAD_COLUMNS))
@@ -47,9 +47,9 @@ def read_rows_of_targets(
     token_ids: Int[Tensor, "targets"],
     num_with_statistics: int,
 ) -> Float[Tensor, "3 targets"]:
-    """As `read_targets`, from whole rows of logits, without waiting for the device.
+    """Do what `read_targets` does, with whole rows of logits, without waiting for the device.
 
-    The targets that statistics are wanted of come first.
+    The first ``num_with_statistics`` targets are those for which statistics are wanted.
     """
     size = max(1, GPU_LOGITS // head(features[:1]).shape[-1])
     out = torch.full((3, len(token_ids)), math.nan, device=features.device)
@@ -63,7 +63,7 @@ def read_rows_of_targets(
             out[0, part] = chosen[:, 0] - log_norm
             if statistics:
                 ranks = 1.0 + (logits > chosen).sum(1)
-                # No logit is above NaN, which would be rank 1.
+                # No logit compares as above NaN, so the rank would be 1.
                 out[1, part] = ranks.masked_fill(out[0, part].isnan(), math.nan)
                 log_probs = logits.sub_(log_norm[:, None])
                 # An impossible token (-inf) adds 0.
@@ -78,15 +78,16 @@ def _read_vocabulary(
     token_ids: Int[Tensor, "targets"],
     statistics: bool,
 ) -> list[Float[Tensor, "targets"]]:
-    """Log-probabilities, and ranks and entropies if asked for, from a few columns at a time."""
+    """Log-probabilities, and ranks and entropies if wanted, from a few columns at a time."""
     columns, places = token_ids.unique(return_inverse=True)
     chosen = head(features, columns).gather(1, places[:, None])
     firsts = range(0, vocab, HEAD_COLUMNS)
-    # One tensor: small ones would take the places of freed logits, and new logits would not fit.
+    # One tensor, because small ones would take the memory of freed logits, and new logits would
+    # not fit there.
     sums = chosen.new_empty(len(firsts), 4 if statistics else 2, len(chosen))
     for first, block in zip(firsts, sums, strict=True):
         logits = head(features, slice(first, first + HEAD_COLUMNS))
-        # The very number in ``chosen``: this product may round the same logit differently.
+        # Use the number in ``chosen``, because this product may round the same logit differently.
         here = ((token_ids >= first) & (token_ids < first + HEAD_COLUMNS)).nonzero()[:, 0]
         logits[here, token_ids[here] - first] = chosen[here, 0]
         _read_block(logits, chosen, block)
@@ -97,7 +98,7 @@ def _read_vocabulary(
         return [log_probs]
     above, moments = more
     shifts = peaks - log_norm
-    # No logit is above NaN, which would be rank 1.
+    # No logit compares as above NaN, so the rank would be 1.
     ranks = (1 + above.sum(0)).masked_fill(log_probs.isnan(), math.nan)
     return [log_probs, ranks, -(shifts.exp() * (moments + shifts * norms)).sum(0)]
 
@@ -107,12 +108,13 @@ def _read_block(
     chosen: Float[Tensor, "targets 1"],
     out: Float[Tensor, "sums targets"],
 ) -> None:
-    """Write each target's peak and its sum of ``w = exp(logit - peak)``; overwrites the logits.
+    """Write each target's peak and its sum of ``w = exp(logit - peak)``; overwrite the logits.
 
-    With room for four also the number of logits above the chosen one, and the sum of ``w log w``.
+    If ``out`` has room for four values, also write the number of logits above the chosen one and
+    the sum of ``w log w``.
     """
     peaks, norms, *more = out
-    # An impossible token (-inf) adds 0 to the entropy, and so does a block of such.
+    # An impossible token (-inf) adds 0 to the entropy, and so does a block of such tokens.
     torch.amax(logits, 1, out=peaks).clamp_(min=-1e30)
     if not more:
         torch.sum(logits.sub_(peaks[:, None]).exp_(), 1, out=norms)

@@ -36,18 +36,17 @@ from lalp.scoring.windows import parse_window
 from lalp.students.heads import take_logits
 from lalp.students.student import Student, make_student
 from tests.conftest import TINY
-from tests.scoring.arithmetic import PROMPT_IDS, assert_equals_separate_passes, make_task
+from tests.scoring.arithmetic import (
+    PROMPT_IDS,
+    assert_equals_separate_passes,
+    make_task,
+    packed,
+)
 
 WINDOWS = [parse_window(w) for w in ("0", "1", "2", "4", "25%", "100%", "5t", "all")]
 ATTENDING = sorted(set(CONFIGS) - {"mamba"})
 LENGTHS = ([3, 7, 1, 12, 4, 9, 2], [20], [1, 1, 1, 5], [6, 11, 3, 30])
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-
-def packed(student: Student, max_tokens: int = 512, *, in_blocks: bool = False) -> Student:
-    """The same student, reading packed sequences."""
-    windows = layer_windows(student.model.config.get_text_config())
-    return replace(student, laid_out={"packing": Packing(max_tokens, windows, in_blocks)})
 
 
 def tasks_of_two_prompts() -> list:

@@ -30,7 +30,7 @@ from lalp.stats import (
 )
 
 PLANNED: float = PREREGISTERED["planned"]
-"""The difference whose power is told."""
+"""The difference for which power is computed."""
 _LEVEL, _RESAMPLES = 0.05, 2000
 # Names of the table's cells: whose teacher mix, and which samples from it.
 MIXES, SAMPLES = ("GALP's mix", "LALP's mix"), ("random", "best by GALP", "best by LALP")

@@ -24,7 +24,7 @@ from lalp.paper.world.reach.study import ReachUnit, gate
 from lalp.selection import rules
 
 SEED = 100
-"""Of the pilot's students; the study's are counted from 0."""
+"""Seed of the pilot's students; the study's seeds start at 0."""
 
 
 def run_pilot(unit: ReachUnit) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Spread work over many machines with Ray (the extra ``cluster``)."""
