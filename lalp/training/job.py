@@ -48,10 +48,17 @@ class Job:
             "held_out": digest([self.tasks, str(self.window)]) if self.tasks else None,
             "evaluations": self.evaluations if self.tasks else None,
             "processes": self.config.world_size,
+            "examples_per_step": self.examples_per_step,
             "device": self.config.device.type,
             "dtype": "bfloat16" if self.config.bf16 else "float32",
             "code": _CODE,
         }
+
+    @property
+    def examples_per_step(self) -> int:
+        """Examples of an optimizer step, over all processes."""
+        groups = self.config.world_size // sequence_processes()
+        return self.recipe.batch_size * self.recipe.gradient_accumulation * groups
 
     def provenance(self) -> dict[str, Any]:
         """Facts for readers beyond the identity; without times, so reruns are equal."""
@@ -76,6 +83,8 @@ def plan_job(
     trust_remote_code: bool,
 ) -> Job:
     """Read and tokenize everything; arguments as in `lalp.training.trainer.train`."""
+    if recipe.packing and sequence_processes() > 1:
+        raise InputError("recipe: packing is for whole examples: no process may have only a part")
     pairs = load_examples(data)
     found = find_student(student, trust_remote_code=trust_remote_code)
     if not pairs:
@@ -151,6 +160,11 @@ def trainer_config(out: Path, recipe: Recipe, seed: int, device: str | None) -> 
     # The recipe decides, not accelerate's configuration file.
     config.mixed_precision = "bf16" if config.bf16 else "no"
     return config
+
+
+def sequence_processes() -> int:
+    """Processes that share each example (sequence parallelism), as accelerate's settings say."""
+    return int(os.environ.get("PARALLELISM_CONFIG_SP_SIZE", "1"))
 
 
 def training_dtype(recipe: Recipe, device: str | None = None) -> str:

@@ -36,7 +36,7 @@ from lalp.students.student import load_model, vocabulary_size
 from lalp.training.examples import IGNORED, HeldOut, TrainingData, order_examples
 from lalp.training.folder import RUN_FILE, open_folder, seal_checkpoint, unfinished, warn
 from lalp.training.held_out import score_held_out
-from lalp.training.job import Job, plan_job, trainer_config
+from lalp.training.job import Job, plan_job, sequence_processes, trainer_config
 from lalp.training.log import load_log, write_tables
 from lalp.training.recipes import Recipe
 
@@ -132,7 +132,11 @@ def _make_trainer(job: Job, course: _Course) -> _Trainer:
         args=job.config,
         train_dataset=Dataset.from_list(rows).select(order),
         processing_class=tokenizer,
-        data_collator=DataCollatorForLanguageModeling(pad, padding_free=job.recipe.packing),
+        data_collator=DataCollatorForLanguageModeling(
+            pad,
+            padding_free=job.recipe.packing,
+            pad_to_multiple_of=sequence_processes(),  # each of them gets an equal part
+        ),
         callbacks=[course],
     )
     trainer.remove_callback(PrinterCallback)
@@ -225,11 +229,11 @@ class _Course(TrainerCallback):
     """What happens between optimizer steps: held-out measures, checkpoints, the progress bar."""
 
     def __init__(self, job: Job, save_steps: int | None, progress: bool) -> None:
-        recipe, lengths = job.recipe, [len(example.input_ids) for example in job.examples]
-        per_step = recipe.batch_size * recipe.gradient_accumulation * job.config.world_size
+        lengths = [len(example.input_ids) for example in job.examples]
+        how = job.recipe.epochs, job.examples_per_step, job.config.seed
         self.job = job
         # Which examples each optimizer step takes.
-        self.steps = order_examples(lengths, recipe.epochs, per_step, job.config.seed)
+        self.steps = order_examples(lengths, *how)
         first = 0 if job.evaluations > 1 else len(self.steps)
         points = np.linspace(first, len(self.steps), job.evaluations).round().astype(int)
         # The steps after which held-out responses are scored.

@@ -10,7 +10,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
@@ -18,14 +20,17 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
-from accelerate.utils import DeepSpeedPlugin
+from accelerate.utils import DeepSpeedPlugin, ParallelismConfig
 from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 from pandas.testing import assert_frame_equal
 from safetensors.torch import load_file
 from transformers.integrations.deepspeed import HfTrainerDeepSpeedConfig
 
+from lalp.errors import InputError
+from lalp.training.job import Job, plan_job, sequence_processes
 from lalp.training.log import load_held_out, load_log
+from lalp.training.recipes import RECIPES
 from tests.training.test_trainer import RECIPE, assert_same_run, read_json, write_data
 
 ROOT = Path(__file__).parents[2]
@@ -266,14 +271,14 @@ def test_the_command_under_accelerate_launch(student_folder, tmp_path):
 # --- configuration files ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["ddp", "fsdp", "zero3"])
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "zero3", "zero3-sequence"])
 def test_configuration_files_are_accelerates(name):
     path = CONFIGS / f"{name}.yaml"
     config = load_config_from_file(str(path))  # refuses unknown keys
     assert config.num_processes == 4  # the paper's GPUs
     options = vars(launch_command_parser().parse_args(["script.py"]))
     # What stands in a group is an option of accelerate launch, or it would do nothing.
-    for group in ("fsdp_config", "deepspeed_config"):
+    for group in ("fsdp_config", "deepspeed_config", "parallelism_config"):
         assert set(getattr(config, group)) <= set(options)
     assert launched(f"{name}.yaml").num_processes == 4
 
@@ -301,6 +306,24 @@ def test_zero_3_is_told_what_the_file_says(monkeypatch):
     plugin.set_mixed_precision(known["ACCELERATE_MIXED_PRECISION"])
     check_trainers_config(plugin.deepspeed_config)
     check_trainers_config(json.loads((CONFIGS / "zero3.json").read_text()))  # LLaMA-Factory's
+
+
+def test_processes_that_share_an_example_take_fewer_of_them(monkeypatch):
+    args = launched("zero3-sequence.yaml", "--main_process_port", "0")
+    args.deepspeed_fields_from_accelerate_config = ""
+    _, known = prepare_deepspeed_cmd_env(args)
+    job = Job(*[MagicMock()] * 8)
+    job = replace(job, recipe=RECIPES["paper"], config=SimpleNamespace(world_size=8))
+    assert job.examples_per_step == 2 * 8 * 8
+    for key, value in known.items():
+        if key.startswith(("ACCELERATE_USE_PAR", "PARALLELISM")):
+            monkeypatch.setenv(key, value)
+    found = ParallelismConfig()
+    assert (found.sp_size, found.sp_backend, sequence_processes()) == (4, "deepspeed", 4)
+    # Eight processes are two groups of four.
+    assert job.examples_per_step == 2 * 8 * 2
+    with pytest.raises(InputError, match="packing is for whole examples"):
+        plan_job("none.jsonl", "none", replace(RECIPE, packing=True), job.config, None, 1, False)
 
 
 class _TrainersConfig(HfDeepSpeedConfig):
