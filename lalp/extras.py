@@ -16,7 +16,7 @@ EXTRAS = {
     "llm": ("openai",),
     "datasets": ("datasets",),
     "vllm": ("vllm",),
-    "scale": ("snakemake",),
+    "scale": ("snakemake", "snakemake_executor_plugin_slurm"),
     "cluster": ("ray", "aiohttp"),
 }
 
