@@ -162,17 +162,20 @@ traces-arms: | $(READY) ## fine-tune a student on long traces: 12 minutes on a l
 world: | $(READY) ## step world over more seeds, and keep the results (PROFILE=standard; long, controls, reach: hours)
 	$(PY) -m lalp.paper.world$(if $(filter reach%,$(PROFILE)),.reach) --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
 
-# The plan of a profile: rsr has commands of its own.
+# The plan of a profile: rsr has commands of its own. Stages run by Snakemake: ON=slurm, kubernetes or
+# the folder of another profile of it; ARGS are its options, and files to make.
 planned = $(if $(filter rsr,$(PROFILE)),lalp.paper.rsr $(1),lalp.paper.scale $(1) --profile $(PROFILE))
+ON_PROFILE = $(if $(wildcard lalp/paper/$(ON)/config.yaml),lalp/paper/$(ON),$(ON))
+SNAKEMAKE = $(if $(ON)$(ARGS),-- $(if $(ON),--profile $(ON_PROFILE)) $(ARGS))
 
-plan: | $(READY) ## what every stage of the paper's pipeline costs and runs (PROFILE=paper, gpu or rsr)
+plan: | $(READY) ## what every stage of the paper's pipeline needs and costs (PROFILE=paper, gpu or rsr)
 	$(PY) -m $(call planned,plan)
 
 dryrun: | $(READY) ## the same pipeline in small, every stage, in minutes on a CPU (PROFILE=paper, gpu or rsr)
 	$(PY) -m $(call planned,dryrun)
 
-pipeline: | $(READY) ## the same pipeline for real: GPUs, hours to days (PROFILE=paper, gpu or rsr)
-	$(PY) -m $(call planned,run)
+pipeline: | $(READY) ## the same for real: GPUs, hours to days (PROFILE=paper, gpu or rsr; ON=slurm; ARGS=-np)
+	$(PY) -m $(call planned,run) $(SNAKEMAKE)
 
 refresh: $(EXECUTED) ## put the executed notebooks (default profile) into notebooks/, without noise
 	@test "$(PROFILE)" = cpu || { echo "only PROFILE=cpu is committed"; exit 2; }

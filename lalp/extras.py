@@ -16,6 +16,7 @@ EXTRAS = {
     "llm": ("openai",),
     "datasets": ("datasets",),
     "vllm": ("vllm",),
+    "scale": ("snakemake", "snakemake_executor_plugin_slurm"),
     "cluster": ("ray", "aiohttp"),
 }
 

@@ -161,7 +161,9 @@ def test_plots_from_python_say_it_too(monkeypatch):
 # --- what pyproject.toml declares -----------------------------------------------------------------
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+SLURM = "snakemake-executor-plugin-slurm"
 MODULE = {"math-verify": "math_verify", "sentence-transformers": "sentence_transformers"}
+MODULE |= {SLURM: SLURM.replace("-", "_")}
 
 
 def modules_of_extras() -> set[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import os
+from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
@@ -13,6 +14,7 @@ from lalp.files import cache_dir
 from lalp.paper import root_dir
 from lalp.paper.rsr.correlate import ALL_STUDENTS
 from lalp.paper.rsr.plan import PLAN
+from lalp.paper.workflow import Words
 
 app = typer.Typer(
     add_completion=False,
@@ -38,20 +40,23 @@ def dryrun_(student: Students = None) -> None:
     """Run a small version with made-up traces and tiny models on the CPU."""
     from lalp.paper.rsr.dryrun import dry_run
 
-    began, root = time.monotonic(), cache_dir() / "dryrun" / "rsr"
-    dry_run(PLAN, root, students=student or (), say=typer.echo)
-    typer.echo(f"passed in {time.monotonic() - began:.0f} s: {root / 'results'}")
+    results = dry_run(cache_dir() / "dryrun" / "rsr", student or ())
+    typer.echo(f"All stages passed: {results}")
     typer.echo("Made-up traces and random weights: these numbers mean nothing.")
 
 
 @app.command("run")
-def run_(student: Students = None) -> None:
+def run_(student: Students = None, words: Words = None) -> None:
     """Fetch and draw the sets, score them, correlate; a second run continues where one stopped."""
-    from lalp.paper.rsr.run import run_plan
+    from lalp.paper.rsr.run import open_workflow
+    from lalp.paper.rsr.sets import given_folder
 
+    # Stages run in another folder.
+    os.environ["RSR"] = given_folder(PLAN)
     out = root_dir() / "figures" / "rsr"
-    found = run_plan(PLAN, out, students=student or (), say=typer.echo)
-    _print_means(found)
+    open_workflow(cache_dir() / "pipeline" / "rsr", out, student or ()).run(*(words or ()))
+    if (found := out / "correlations.csv").is_file():
+        _print_means(pd.read_csv(found))
     typer.echo(f"tables and figure: {out}")
 
 
@@ -61,6 +66,33 @@ def published_() -> None:
     from lalp.paper.rsr.run import write_published
 
     _print_means(write_published(PLAN, root_dir() / "figures" / "rsr"))
+
+
+Toys = Annotated[str, typer.Option(help="Folder of a dry run's sets and students.")]
+
+
+@app.command(hidden=True)
+def draw(toys: Toys = "") -> None:
+    """A stage: draw the responses that are scored."""
+    from lalp.paper.rsr.run import draw as draw_responses
+
+    draw_responses(toys)
+
+
+@app.command(hidden=True)
+def score(student: str, toys: Toys = "") -> None:
+    """A stage: score the drawn responses under one student."""
+    from lalp.paper.rsr.run import score_student
+
+    score_student(student, toys)
+
+
+@app.command(hidden=True)
+def results(scored: list[Path], into: Annotated[Path, typer.Option()], toys: Toys = "") -> None:
+    """A stage: correlate the scores of all students."""
+    from lalp.paper.rsr.run import collect
+
+    collect(scored, into, toys)
 
 
 def _print_means(found: pd.DataFrame) -> None:

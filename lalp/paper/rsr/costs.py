@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import ceil
+
 import pandas as pd
 
+from lalp.paper.models import ASSUMED, find_model, scoring_cost
 from lalp.paper.rsr.plan import Plan
 from lalp.paper.rsr.published import published
-from lalp.paper.scale.costs import score_flops
-from lalp.paper.scale.models import ASSUMED, find_gpu, find_model
 
 
 def plan_costs(plan: Plan) -> pd.DataFrame:
@@ -18,28 +19,26 @@ def plan_costs(plan: Plan) -> pd.DataFrame:
     `ASSUMED.longest` times the mean length; ``hours`` are right within a factor of two.
     """
     lengths = published().groupby("teacher")["tokens"].first()[list(plan.teachers)]
-    number, gpu, rows = plan.num_responses * len(plan.generations), find_gpu(plan.gpu), []
+    number, rows = plan.num_responses * len(plan.generations), []
     for student, name in plan.students.items():
-        model = find_model(name)
-        costs = [
-            score_flops(model, ASSUMED.prompt_tokens_other, round(length), tuple(plan.windows))
-            for length in lengths
-        ]
-        flops, fed = (number * sum(part) for part in zip(*costs, strict=True))
-        longest = min(ASSUMED.longest * lengths.max(), model.positions)
-        rows.append(
-            {
-                "student": student,
-                "model": model.hub_id,
-                "responses": number * len(lengths),
-                "tokens": number * lengths.sum(),
-                "fed": fed,
-                "flops": flops,
-                "hours": flops / (ASSUMED.score_share * gpu.flops) / 3600,
-                "gigabytes": (model.weights + 2 * model.cache_per_token * longest) / 1e9,
-            }
+        model, traces = find_model(name), [round(length) for length in lengths]
+        cost = scoring_cost(
+            *(model, plan.gpu, ASSUMED.prompt_tokens_other, traces, number, plan.windows)
         )
+        counts = {"responses": number * len(lengths), "tokens": number * lengths.sum()}
+        needs = {"fed": cost.fed, "flops": cost.flops, "hours": cost.hours}
+        rows.append({"student": student, "model": model.hub_id, **counts, **needs})
+        rows[-1]["gigabytes"] = cost.memory / 1e9
     return pd.DataFrame(rows)
+
+
+def student_resources(plan: Plan, student: str, toys: bool) -> dict[str, int]:
+    """What a scheduler sets aside for scoring under a student: GPUs, MB of memory, minutes."""
+    if toys:
+        return {"gpu": 0, "mem_mb": 2000, "runtime": 10}
+    hours = plan_costs(plan).set_index("student")["hours"][student]
+    minutes = 60 * (1 + ASSUMED.hours_margin * hours)
+    return {"gpu": 1, "mem_mb": int(ASSUMED.host_bytes_per_gpu / 1e6), "runtime": ceil(minutes)}
 
 
 def plan_text(plan: Plan) -> str:

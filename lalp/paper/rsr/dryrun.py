@@ -5,47 +5,33 @@ The code is that of a real run, from the files to the figure. Its numbers mean n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import pandas as pd
-
-from lalp.files import read_data, write_json
-from lalp.paper.rsr.plan import Plan
-from lalp.paper.rsr.run import run_plan
+from lalp.files import digest, fingerprint, read_data, write_json, write_text
+from lalp.paper.rsr.plan import Plan, find_plan
+from lalp.paper.rsr.run import open_workflow
 
 _WORDS = read_data("paper/rsr/made_up.yaml")
 
 
-def dry_run(
-    plan: Plan,
-    root: Path,
-    *,
-    students: Sequence[str] = (),
-    say: Callable[[str], object] = print,
-) -> pd.DataFrame:
-    """Run a small version of a plan inside the folder ``root``; returns the correlations.
+def dry_run(root: Path, students: Sequence[str] = ()) -> Path:
+    """Run a small version of the plan inside the folder ``root``; returns the results' folder.
 
-    The tables and the figure are in ``root/results``, as in a real run.
+    The tables and the figure are as in a real run. A second run continues where one stopped, and
+    starts over if the code has changed.
     """
-    small = shrink(plan)
-    write_sets(small, root / "sets")
-    make_students(small, root / "students", students or list(plan.students))
-    return run_plan(
-        small,
-        root / "results",
-        data=root / "sets",
-        students=students,
-        locate=lambda name: str(root / "students" / name),
-        say=say,
-    )
-
-
-def shrink(plan: Plan) -> Plan:
-    """The same plan with few traces and draws."""
-    sizes = ("set_size", "num_responses", "num_resamples")
-    return replace(plan, **{name: _WORDS[name] for name in sizes})
+    plan, toys = find_plan("toys"), root / "toys"
+    made, made_by = toys / "made", digest([fingerprint("."), asdict(plan)])
+    if not (made.is_file() and made.read_text() == made_by):
+        shutil.rmtree(root, ignore_errors=True)
+        write_sets(plan, toys / "sets")
+        make_students(plan, toys / "students")
+        write_text(made, made_by)
+    open_workflow(root, root / "results", students, "toys").run()
+    return root / "results"
 
 
 def write_sets(plan: Plan, folder: Path) -> None:
@@ -77,11 +63,12 @@ def _row(teacher: int, generation: int, problem: int) -> dict[str, list[dict[str
     return {"messages": [{"role": role, "content": text} for role, text in turns.items()]}
 
 
-def make_students(plan: Plan, folder: Path, students: Sequence[str]) -> None:
+def make_students(plan: Plan, folder: Path) -> None:
     """Tiny students with random weights, of the families of the real ones."""
-    from lalp.paper.scale.dryrun import make_model, make_tokenizer  # waits for torch
+    from lalp.paper.tiny import make_model, make_tokenizer  # waits for torch
 
-    for place, student in enumerate(students):
-        name = plan.students[student]
-        for part in (make_model(name, place, 32), make_tokenizer()):
+    texts = [_WORDS[name] for name in ("system", "problem", "sentence", "answer")]
+    tokenizer = make_tokenizer([*texts, *_WORDS["openings"]])
+    for place, name in enumerate(plan.students.values()):
+        for part in (make_model(name, place, 32), tokenizer):
             part.save_pretrained(folder / name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lalp.files import read_data
 
@@ -34,3 +34,9 @@ class Plan:
 
 
 PLAN = Plan(**read_data("paper/rsr/plan.yaml"))
+
+
+def find_plan(toys: str) -> Plan:
+    """The plan; of a dry run the same with few traces and draws."""
+    sizes = read_data("paper/rsr/made_up.yaml")["sizes"]
+    return replace(PLAN, **sizes) if toys else PLAN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,72 +15,72 @@ import pandas as pd
 from lalp.errors import InputError, did_you_mean
 from lalp.files import atomic_path, fingerprint, write_json, write_text
 from lalp.paper.figures import use_style
+from lalp.paper.models import find_model
 from lalp.paper.provenance import commit, describe_run
 from lalp.paper.rsr.correlate import correlate
-from lalp.paper.rsr.plan import Plan
+from lalp.paper.rsr.plan import PLAN, Plan, find_plan
 from lalp.paper.rsr.plots import plot_correlations
 from lalp.paper.rsr.published import agreement, published_scores
 from lalp.paper.rsr.scores import score_responses, set_scores, teacher_scores
 from lalp.paper.rsr.sets import load_sets
-from lalp.paper.scale.models import find_model
-from lalp.pools.pool import Pool
+from lalp.paper.workflow import Workflow
+from lalp.pools.reading import load_pool
+from lalp.pools.writing import save_pool
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy")
 # The packages of `lalp` whose code decides the numbers.
 _CODE = ("pools", "scoring", "steps", "students", "selection", "paper.rsr")
 
 
-def run_plan(
-    plan: Plan,
-    out: Path,
-    *,
-    data: str | Path | None = None,
-    students: Sequence[str] = (),
-    locate: Callable[[str], str] | None = None,
-    say: Callable[[str], object] = print,
-) -> pd.DataFrame:
-    """Run the plan for some students, or all, and return the correlations of all finished ones.
+def open_workflow(root: Path, out: Path, students: Sequence[str] = (), toys: str = "") -> Workflow:
+    """The workflow that scores the sets under some students, or all, into tables in ``out``.
 
-    ``out`` gets ``sets.csv`` and ``provenance.json`` after each student, and at the end the files
-    of `write_results`. Students of earlier runs stay in the tables. A killed run continues where it
-    stopped.
-
-    Args:
-        plan: What to run.
-        out: Folder of the results.
-        data: Folder of the sets; as in `load_sets` if not given.
-        students: Names in the plan.
-        locate: Gives the place of a model's files by its name in the plan; by default its hub id.
-        say: Receives progress messages.
+    Each student is one stage; the files of unfinished work are in ``root``. Students of earlier
+    runs stay in the tables. ``toys`` is the folder of a dry run's sets and models.
 
     Raises:
-        InputError: If a student is not in the plan, or a set or model cannot be had.
+        InputError: If a student is not in the plan.
     """
     for name in students:
-        if name not in plan.students:
-            raise InputError(f"no student is called {name!r}: {did_you_mean(name, plan.students)}")
-    pool, digests = load_sets(plan, data)
-    say(f"{len(pool.responses):,} responses drawn of {plan.num_sets} sets")
-    where = locate or (lambda name: find_model(name).hub_id)
-    for name in students or plan.students:
-        _run_student(plan, out, pool, digests, (name, where(plan.students[name])))
-        say(f"{name}: scored")
-    return write_results(plan, out)
+        if name not in PLAN.students:
+            raise InputError(f"no student is called {name!r}: {did_you_mean(name, PLAN.students)}")
+    names = ",".join(students or PLAN.students)
+    config = {"students": names, "out": str(out.absolute()), "toys": toys}
+    return Workflow("rsr/Snakefile", root, config, gpus=1)
 
 
-def _run_student(
-    plan: Plan, out: Path, pool: Pool, digests: dict[str, str], student: tuple[str, str]
-) -> None:
-    """Score all sets under one student, named and located, and put it into the tables."""
-    name, model = student
-    started, at = time.monotonic(), commit()
+# --- stages: each runs in the workflow's folder ---------------------------------------------------
+
+
+def draw(toys: str) -> None:
+    """Draw the responses that all students score: a pool, and digests of the files it is from."""
+    pool, digests = load_sets(find_plan(toys), f"{toys}/sets" if toys else None)
+    save_pool(pool, "drawn/pool.jsonl")
+    write_json("drawn/files.json", digests)
+
+
+def score_student(name: str, toys: str) -> None:
+    """Score the drawn responses under one student; a killed run continues where it stopped."""
+    plan, started, at = find_plan(toys), time.monotonic(), commit()
+    model = find_model(plan.students[name])
+    place = f"{toys}/students/{model.name}" if toys else model.hub_id
     code = {package: fingerprint(package) for package in _CODE}
-    responses = score_responses(plan, pool, model)
+    responses = score_responses(plan, load_pool("drawn/pool.jsonl"), place)
     sets = set_scores(plan, responses)
     sets.insert(0, "student", name)
     facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES) | {"commit": at}
-    made = {"model": model, "scored_with": responses.attrs["scored_with"], "code": code} | facts
-    keep_sets(plan, out, sets, {name: made | {"plan": asdict(plan), "files": digests}})
+    made = {"model": place, "scored_with": responses.attrs["scored_with"], "code": code} | facts
+    made |= {"plan": asdict(plan), "files": json.loads(Path("drawn/files.json").read_text("utf-8"))}
+    keep_sets(plan, Path("scored", name), sets, {name: made})
+
+
+def collect(scored: Sequence[Path], out: Path, toys: str) -> None:
+    """Put scored students into the tables of ``out``, and correlate all that are there."""
+    plan = find_plan(toys)
+    for folder in scored:
+        made = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        keep_sets(plan, out, pd.read_csv(folder / "sets.csv"), made)
+    write_results(plan, out)
 
 
 def keep_sets(plan: Plan, out: Path, sets: pd.DataFrame, made: dict[str, Any]) -> None:

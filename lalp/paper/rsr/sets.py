@@ -36,10 +36,7 @@ def load_sets(plan: Plan, folder: str | Path | None = None) -> tuple[Pool, dict[
     Raises:
         InputError: If the folder, a set or the network is missing, or a set cannot be read.
     """
-    given = folder or os.environ.get("RSR")
-    if given and not Path(given).is_dir():
-        advice = f"give the folder of {plan.repository}, or leave RSR empty to fetch it"
-        raise InputError(f"{given}: {not_found(given, 'folder', advice)}")
+    given = given_folder(plan, folder)
     names = _list_folder(Path(given)) if given else _list_hub(plan)
     records, digests, code = [], {}, fingerprint("pools", "paper.rsr.sets")
     for which, name in find_sets(plan, names, str(given or plan.repository)).items():
@@ -48,6 +45,15 @@ def load_sets(plan: Plan, folder: str | Path | None = None) -> tuple[Pool, dict[
         key = digest([digests[name], which, plan.num_responses, plan.seed, code])
         records += _drawn(plan, path, key, which)
     return load_pool(records), digests
+
+
+def given_folder(plan: Plan, folder: str | Path | None = None) -> str:
+    """The whole path of ``folder``, or of that in the variable RSR; empty without both."""
+    given = folder or os.environ.get("RSR")
+    if given and not Path(given).is_dir():
+        advice = f"give the folder of {plan.repository}, or leave RSR empty to fetch it"
+        raise InputError(f"{given}: {not_found(given, 'folder', advice)}")
+    return str(Path(given).absolute()) if given else ""
 
 
 def find_sets(plan: Plan, names: Sequence[str], where: str) -> dict[SetName, str]:

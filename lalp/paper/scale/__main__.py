@@ -5,7 +5,6 @@ Stages of the pipeline themselves call two of these commands: ``prompts`` and ``
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +13,10 @@ import typer
 from lalp.cli.options import AsJson, run, writes_out
 from lalp.cli.printing import print_result, say
 from lalp.errors import InputError
-from lalp.paper.scale.plan import Plan, load_plan, run_folder
-from lalp.paper.scale.run import Report, adopt_stage, choose_stages, run_stages
+from lalp.paper.scale.plan import NOT_PRODUCED, load_plan, run_folder
 from lalp.paper.scale.sources import load_source, published_pool
-from lalp.paper.scale.stages import Place, Stage, make_stages
+from lalp.paper.scale.stages import make_stages, open_workflow
+from lalp.paper.workflow import Words
 from lalp.pools.merging import write_prompts
 from lalp.pools.writing import save_pool
 
@@ -27,72 +26,38 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The paper's experiment from sampling to its tables: what it costs, in small, for real.",
 )
-PlanName = Annotated[str, typer.Option("--profile", help="paper or gpu.")]
-StagePatterns = Annotated[
-    list[str] | None,
-    typer.Option("--stage", help="A name, a pattern like 'train-*', or a kind; repeatable."),
-]
-
-
-def _chosen(profile: str, patterns: list[str] | None) -> tuple[Plan, str, list[Stage]]:
-    """The plan of a profile, the folder of its run, and the stages that the patterns choose."""
-    plan, root = load_plan(profile), run_folder("pipeline", profile)
-    stages = make_stages(plan, Place(root), profile)
-    return plan, root, choose_stages(stages, patterns or [])
+PlanName = Annotated[str, typer.Option("--profile", help="paper, gpu, or a .yaml file.")]
 
 
 @app.command("plan")
-def plan_(
-    profile: PlanName = "paper", stage: StagePatterns = None, as_json: AsJson = False
-) -> None:
-    """Print what every stage computes, needs and calls, before anything runs."""
-    from lalp.paper.scale.costs import add_up, as_record, plan_costs, plan_text  # waits for torch
+def plan_(profile: PlanName = "paper", words: Words = None, as_json: AsJson = False) -> None:
+    """Print what every stage computes and needs, before anything runs."""
+    from lalp.paper.scale.costs import add_up, plan_costs, plan_text  # waits for torch
 
-    plan, _, stages = _chosen(profile, stage)
-    costs = plan_costs(plan, stages)
-    result = {"stages": [as_record(cost) for cost in costs], "totals": add_up(costs)}
+    workflow = open_workflow(profile, run_folder("pipeline", profile))
+    listed = workflow.list_stages(*(words or ()))
+    costs = plan_costs(make_stages(profile), listed)
+    result = {"stages": costs, "totals": add_up(costs)}
     print_result(result, as_json, lambda _: typer.echo(plan_text(costs)))
 
 
 @app.command("run")
-def run_(
-    profile: PlanName = "paper",
-    stage: StagePatterns = None,
-    adopt: Annotated[
-        bool, typer.Option("--adopt", help="Take outputs made elsewhere; needs --stage.")
-    ] = False,
-) -> None:
+def run_(profile: PlanName = "paper", words: Words = None) -> None:
     """Run the stages that are not done yet; a second run continues where one stopped."""
-    _, root, stages = _chosen(profile, stage)
-    if not adopt:
-        run_stages(stages, root, on_report=_print_report)
-        return
-    if not stage:
-        raise InputError("--adopt takes the outputs of named stages: add --stage")
-    for each in stages:
-        _print_report(adopt_stage(each, root))
+    open_workflow(profile, run_folder("pipeline", profile)).run(*(words or ()))
 
 
 @app.command("dryrun")
 def dryrun_(profile: PlanName = "paper") -> None:
     """Run a small version of every stage, with tiny models and toy problems, on the CPU."""
-    from lalp.paper.scale.dryrun import dry_run
+    from lalp.paper.scale.dryrun import dry_run  # waits for torch
 
-    began = time.monotonic()
-    typer.echo(f"{'stage':<68} {'seconds':>8} {'run as':<7}  outputs checked")
-    reports = dry_run(profile, run_folder("dryrun", profile), app, on_report=_print_report)
-    typer.echo(f"{len(reports)} stages passed in {time.monotonic() - began:.0f} s")
+    dry_run(profile, run_folder("dryrun", profile))
     typer.echo(
-        "Unlike the real run: toy problems, tiny models, transformers instead of vLLM, two CPU "
-        "processes over gloo, and one process for all but the first stage of each kind."
+        "All stages passed. Unlike the real run: toy problems, tiny models, transformers instead "
+        "of vLLM, two CPU processes over gloo, and forks of one process for all but the first "
+        "stage of each kind."
     )
-
-
-def _print_report(report: Report, is_process: bool = False) -> None:
-    how = "process" if is_process else ""
-    seconds = "before" if report.state == "done before" else f"{report.seconds:.1f}"
-    outputs = "; ".join(report.outputs) + ("  (nothing to do)" if "nothing" in report.state else "")
-    typer.echo(f"{report.stage.name:<68} {seconds:>8} {how:<7}  {outputs}")
 
 
 @app.command()
@@ -123,22 +88,17 @@ def prompts(
 
 
 @app.command("tables")
-@writes_out
 def tables_(
     profile: PlanName = "paper",
     root: Annotated[str | None, typer.Option(help="Folder of the run.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON to write.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the paper's tables and the run's numbers side by side."""
-    from lalp.paper.scale.tables import collect_tables, tables_text, write_tables
+    from lalp.paper.scale.tables import collect_tables, tables_text
 
-    folder = root or run_folder("pipeline", profile)
-    tables = collect_tables(load_plan(profile), folder)
-    if out is not None:
-        write_tables(tables, out)
-        say(f"{len(tables)} tables: {out}")
-    result = {table.number: table.as_dict() for table in tables}
+    tables = collect_tables(load_plan(profile), root or run_folder("pipeline", profile))
+    by_number = {table.number: table.as_dict() for table in tables}
+    result = {"tables": by_number, "not_produced": NOT_PRODUCED}
     print_result(result, as_json, lambda _: typer.echo(tables_text(tables)))
 
 

@@ -7,9 +7,9 @@ need; the rows are those of `lalp.paper.tables`. `lalp.paper.scale.stages` turns
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 from pydantic import dataclasses as records
@@ -17,23 +17,21 @@ from pydantic import dataclasses as records
 from lalp.errors import InputError
 from lalp.evaluation.benchmarks import BENCHMARKS
 from lalp.files import PACKAGE, cache_dir, read_data
-from lalp.paper.scale.models import ModelFacts, find_gpu, find_model
-from lalp.paper.tables import BENCHMARKS as MATH_COLUMNS
-from lalp.paper.tables import DEEPSEEK, GEMMA, QWEN3, QWEN72B, QWQ, STUDENT_32B, TABLES
+from lalp.paper import tables as paper
+from lalp.paper.models import GPUS, MODELS, ModelFacts, find_model
 from lalp.scoring.windows import parse_windows
 from lalp.settings import STRICT, parse_settings
 
-PLANS = ("gpu", "paper")
 DECODINGS = ("greedy", "sampled")
 Text = Annotated[str, Field(min_length=1)]
-Texts = Annotated[list[str], Field(min_length=1)]
+Model = Literal[*MODELS]
 
 # The paper's student models that others trained are only evaluated (Sec. C.14).
 EVALUATED_ONLY = ("LIMO-32B", "Sky-T1-32B-Preview", "OpenThinker2-32B")
 TEACHERS = {
-    "limo": (DEEPSEEK, QWQ, QWEN3),
-    "math": (QWEN72B, GEMMA, QWQ),
-    "code": (DEEPSEEK, QWQ, QWEN3),
+    "limo": (paper.DEEPSEEK, paper.QWQ, paper.QWEN3),
+    "math": (paper.QWEN72B, paper.GEMMA, paper.QWQ),
+    "code": (paper.DEEPSEEK, paper.QWQ, paper.QWEN3),
 }
 # Column of the paper's tables: name in `lalp.evaluation.benchmarks`.
 COLUMNS = {benchmark.title: name for name, benchmark in BENCHMARKS.items()}
@@ -44,7 +42,7 @@ class Source:
     """Where the numbers of one of the paper's tables come from."""
 
     pool: str  # limo, math or code: the prompts whose responses students are trained on
-    columns: Sequence[str] = MATH_COLUMNS  # keys of COLUMNS that a student is evaluated on
+    columns: Sequence[str] = paper.BENCHMARKS  # keys of COLUMNS that a student is evaluated on
     decoding: str = "greedy"  # one of DECODINGS
     scores: bool = False  # the table also holds scores before training
     mix: bool = False  # it holds the teachers of selected responses; nothing is trained for it
@@ -55,65 +53,73 @@ SOURCES = {number: Source(**source) for number, source in _PRODUCED["tables"].it
 NOT_PRODUCED: dict[str, str] = _PRODUCED["not_produced"]
 
 
+def _list(*values: str | int) -> Any:
+    return field(default_factory=lambda: list(values))
+
+
 @records.dataclass(frozen=True, config=STRICT)
 class Plan:
-    """The parts of the paper's experiment to run, and where to run them: one flat YAML file.
+    """The parts of the paper's experiment to run, and where: by default all, on the paper's node.
 
-    ``plans/paper.yaml`` says what each key means.
+    A flat YAML file gives the keys that differ. Files that it names need their whole path.
     """
 
-    tables: Texts
-    students: Texts
-    controls: bool
-    window_student: str
-    stand_ins: list[str]
-    published: list[str]
-    limo_prompts: PositiveInt
-    math_prompts: PositiveInt
-    code_prompts: PositiveInt
-    min_teachers: PositiveInt
-    splitter: Text
-    llm_url: str
-    llm_model: str
-    main_window: Text
-    sweep_windows: list[str]
-    seeds: Annotated[list[int], Field(min_length=1)]
-    recipe: Text
-    large_recipe: Text
-    short_recipe: Text
-    everything: bool
-    backend: Literal["vllm", "transformers"]
-    gpu: str
-    gpus: PositiveInt
-    big_gpu: str
-    big_gpus: PositiveInt
-    accelerate: Text
-    big_accelerate: Text
+    tables: Annotated[list[Literal[*SOURCES]], Field(min_length=1)] = _list(*SOURCES)
+    students: Annotated[list[Model], Field(min_length=1)] = _list(
+        paper.STUDENT_7B, paper.STUDENT_32B, paper.STUDENT_LLAMA, paper.STUDENT_MATH
+    )
+    # Also train on a random choice with LALP's teacher mix: the paper has no such control.
+    controls: bool = True
+    # Fig. 9 names no student: the smallest; empty for none. Shares above 10 % cost far more to
+    # score than all other windows together on responses of 400 steps.
+    window_student: str = paper.STUDENT_7B
+    sweep_windows: list[str] = _list("0", "2", "8", "5%", "10%")
+    stand_ins: list[str] = _list()  # NAME=OTHER runs another model in place of the paper's
+    # Teachers whose responses are taken from the LIMO data set instead of being sampled.
+    # [DeepSeek-R1] spares the node for a model of 671 billion weights.
+    published: list[Literal[*TEACHERS["limo"]]] = _list()
+    limo_prompts: PositiveInt = 817  # at most, as are the next two
+    math_prompts: PositiveInt = 8890
+    code_prompts: PositiveInt = 5000
+    min_teachers: PositiveInt = 3  # every arm is trained on the prompts that so many solved
+    splitter: Text = "sentences"  # llm is the paper's: lalp segment asks a server at llm_url
+    llm_url: str = ""
+    llm_model: str = "zai-org/GLM-4.5-Air"
+    # Not stated for Tables 2 and 3; four sentences in the paper's first version.
+    main_window: Text = "4"
+    # The paper reports no seeds. Each further one trains and evaluates all students again.
+    seeds: Annotated[list[int], Field(min_length=1)] = _list(0)
+    # Recipes of lalp train: long responses, the same for the 32B student, responses to MATH.
+    recipe: Text = "paper"
+    large_recipe: Text = "paper-32b"
+    short_recipe: Text = "terciles"
+    # Evaluate everyone on everything, greedy and sampled, instead of what the tables hold.
+    everything: bool = False
+    backend: Literal["vllm", "transformers"] = "vllm"
+    gpu: Literal[*GPUS] = "A100-80GB"  # Sec. B.4
+    gpus: PositiveInt = 4
+    big_gpu: Literal[*GPUS] = "H200-141GB"  # node for models that do not fit (DeepSeek-R1)
+    big_gpus: PositiveInt = 8
+    # Files of `accelerate launch`; the second keeps optimizer states on the host.
+    accelerate: Text = "zero3"
+    big_accelerate: Text = "zero3-offload"
 
     @model_validator(mode="after")
     def _names_what_exists(self) -> Plan:
         """Refuse values that name nothing: a week of GPU time later would be too late."""
-        if wrong := [number for number in self.tables if number not in SOURCES]:
-            known = ", ".join(SOURCES)
-            raise ValueError(f"key 'tables': {wrong[0]!r} is not produced: choose from {known}")
         if wrong := [pair for pair in self.stand_ins if pair.count("=") != 1]:
             raise ValueError(f"key 'stand_ins': {wrong[0]!r} must be NAME=OTHER")
-        others = [*self.published, *self.replaced, *self.replaced.values()]
-        for name in filter(None, [*self.students, *others, self.window_student]):
+        for name in (*self.replaced, *self.replaced.values()):
             find_model(name)
         if self.window_student and self.window_student not in self.students:
             raise ValueError("key 'window_student' must be one of 'students'")
         if bool(self.window_student) != bool(self.sweep_windows):
             raise ValueError("keys 'window_student' and 'sweep_windows' go together")
-        if wrong := [name for name in self.published if name not in TEACHERS["limo"]]:
-            raise ValueError(f"key 'published': {wrong[0]!r} is no teacher of the LIMO prompts")
         if wrong := [seed for seed in self.seeds if self.seeds.count(seed) > 1]:
             raise ValueError(f"key 'seeds': {wrong[0]} is given twice")
         parse_windows([self.main_window, *self.sweep_windows])
         if self.splitter == "llm" and not (self.llm_url and self.llm_model):
             raise ValueError("key 'splitter': llm needs 'llm_url' and 'llm_model'")
-        find_gpu(self.gpu)
-        find_gpu(self.big_gpu)
         return self
 
     @property
@@ -133,7 +139,7 @@ class Plan:
         """Name of the recipe that trains an arm."""
         if arm.pool == "math":
             return self.short_recipe
-        return self.large_recipe if arm.student == STUDENT_32B else self.recipe
+        return self.large_recipe if arm.student == paper.STUDENT_32B else self.recipe
 
     def teacher_name(self, pool: str, teacher: str) -> str:
         """A teacher's name in the pool's files: the model that ran in its place."""
@@ -142,14 +148,16 @@ class Plan:
 
 
 def load_plan(name: str) -> Plan:
-    """Load one of the plans that come with the project; an `InputError` if there is none."""
-    if name not in PLANS:
+    """Load a plan that comes with the project, or a YAML file; an `InputError` if there is none."""
+    if name == "paper":
+        return Plan()
+    path = Path(name) if name.endswith(".yaml") else PACKAGE / f"paper/scale/plans/{name}.yaml"
+    if not path.is_file():
         raise InputError(
-            f"there is no plan for profile {name!r}: choose {' or '.join(PLANS)} (the smaller "
-            "profiles are run by the notebooks: make all)"
+            f"there is no plan for profile {name!r}: choose gpu or paper, or give a .yaml "
+            "file (the smaller profiles are run by the notebooks: make all)"
         )
-    text = (PACKAGE / f"paper/scale/plans/{name}.yaml").read_text("utf-8")
-    return parse_settings(text, f"plan {name!r}", Plan)
+    return parse_settings(path.read_text("utf-8"), f"plan {name!r}", Plan)
 
 
 # --- arms: rows of tables ----------------------------------------------------------------------
@@ -168,12 +176,20 @@ class Arm:
     rule: str = "original"
     teacher: str = ""  # chosen among this teacher's responses only
     window: str = ""  # window of lalp and lalp-lowest, if it is not the main one
+    seed: int = 0
 
     @property
     def name(self) -> str:
         """Names the arm in files: letters, digits, dots, dashes and underscores."""
-        if not self.pool:
-            return f"{self.student}_original"
+        return f"{self._unseeded}-s{self.seed}" if self.pool else self._unseeded
+
+    @property
+    def choice(self) -> str:
+        """Names what it is trained on; if that depends on chance, each seed has its own."""
+        return self.name if self.rule in ("random", "control", "all") else self._unseeded
+
+    @property
+    def _unseeded(self) -> str:
         what = self.rule + (f"-w{self.window.replace('%', 'pct')}" if self.window else "")
         return "_".join(filter(None, [self.student, self.pool, self.teacher, what]))
 
@@ -200,7 +216,7 @@ def arm_of_row(number: str, row: Sequence[str]) -> Arm:
 
 def table_arms(plan: Plan, number: str) -> dict[tuple[str, ...], Arm]:
     """Arms of one table by row, of the plan's students only."""
-    frame = TABLES[number].frame
+    frame = paper.TABLES[number].frame
     thirds = [(column,) for column in frame.columns] if number == "1" else [()]
     rows = [(*row, *third) for row in frame.index if row[0] in plan.students for third in thirds]
     return {row: arm_of_row(number, row) for row in rows}
@@ -216,14 +232,14 @@ class Need:
 
 
 def plan_needs(plan: Plan) -> list[Need]:
-    """Every arm of the plan once, in order of first need."""
+    """Every arm of the plan once per seed, in order of first need; an original has one seed."""
     uses: dict[Arm, list[tuple[str, Source]]] = {}
     for number in plan.tables:
         for arm in table_arms(plan, number).values():
             uses.setdefault(arm, []).append((number, SOURCES[number]))
     long = SOURCES["3"]
     if plan.controls and {"3", "10"} & set(plan.tables):
-        students = TABLES["3"].frame.index.unique("student")
+        students = paper.TABLES["3"].frame.index.unique("student")
         for student in (name for name in students if name in plan.students):
             uses.setdefault(Arm(student, "limo", "control"), []).append(("control", long))
     for window in plan.sweep_windows:
@@ -239,25 +255,11 @@ def plan_needs(plan: Plan) -> list[Need]:
         for decoding in DECODINGS:
             found = tuple(c for c in COLUMNS if plan.everything or (decoding, c) in wanted)
             columns |= {decoding: found} if found else {}
-        needs.append(Need(arm, tables, columns))
+        seeds = plan.seeds if arm.pool else plan.seeds[:1]
+        needs += [Need(replace(arm, seed=seed), tables, columns) for seed in seeds]
     return needs
 
 
-def accelerate_file(name: str) -> str:
-    """File for ``accelerate launch``: one of the project's by name, or a path."""
-    if name.endswith(".yaml"):
-        return name
-    files = {path.stem: path for path in (PACKAGE / "training/accelerate").glob("*.yaml")}
-    if name not in files:
-        known = ", ".join(sorted(files))
-        raise InputError(f"there is no configuration {name!r} for accelerate: choose {known}")
-    return _relative(files[name])
-
-
 def run_folder(kind: str, profile: str) -> str:
-    """Folder of a plan's outputs, below the build folder; relative if possible."""
-    return _relative(cache_dir() / kind / profile)
-
-
-def _relative(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    """Folder of a plan's outputs, below the build folder."""
+    return str(cache_dir() / kind / Path(profile).stem)

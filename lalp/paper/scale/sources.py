@@ -55,11 +55,10 @@ def load_source(name: str, limit: int, folder: str | Path | None = None) -> list
     """
     if name not in COUNTS:
         raise InputError(f"there are no prompts {name!r}: choose {', '.join(COUNTS)}")
-    if name == "code":
-        found = list(islice(_problems("leetcode", folder), limit // 2))
-        found += islice(_problems("opencode", folder), limit - len(found))
-    else:
-        found = list(islice(_problems(name, folder), limit))
+    found: list[tuple[Prompt, Mapping[str, Any]]] = []
+    sets = ("leetcode", "opencode") if name == "code" else (name,)
+    for place, each in enumerate(sets, 1):
+        found += islice(_problems(each, folder), place * limit // len(sets) - len(found))
     if folder is None and len(found) < min(limit, COUNTS[name]):
         log.warning("%s: %d prompts where the paper has %d", name, len(found), COUNTS[name])
     return [prompt for prompt, _ in found]

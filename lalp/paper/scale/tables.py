@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ from lalp.errors import InputError
 from lalp.evaluation.accuracy import paper_table
 from lalp.evaluation.evaluate import load_results
 from lalp.evaluation.livecodebench import accuracy_by_difficulty
-from lalp.files import write_json
-from lalp.paper.scale.plan import NOT_PRODUCED, SOURCES, Arm, Plan, table_arms
+from lalp.paper.scale.plan import SOURCES, Arm, Plan, table_arms
 from lalp.paper.scale.stages import arm_file
 from lalp.paper.tables import TABLES
 from lalp.scoring.columns import lalp_column
@@ -44,13 +43,10 @@ class TableBeside:
         """Plain values: one record per cell that the paper or the run has."""
         frames = {"paper": self.paper, "run": self.run, "difference": self.difference}
         long = pd.DataFrame({name: f.stack(future_stack=True) for name, f in frames.items()})
-        long = long.dropna(how="all").astype(object)
-        cells = [
-            {"row": list(row), "column": column} | values.to_dict()
-            # JSON has no NaN.
-            for (*row, column), values in long.where(long.notna(), None).iterrows()
-        ]
-        return {"title": self.title, "notes": list(self.notes), "cells": cells}
+        cells = long.dropna(how="all").rename_axis([*self.paper.index.names, "column"])
+        # As pandas writes it: JSON has no NaN.
+        records = json.loads(cells.reset_index().to_json(orient="records", double_precision=15))
+        return {"title": self.title, "notes": list(self.notes), "cells": records}
 
 
 def collect_tables(plan: Plan, root: str | Path) -> list[TableBeside]:
@@ -85,11 +81,14 @@ def _table(plan: Plan, root: str, number: str) -> TableBeside:
     return TableBeside(number, reference.title, paper, found, (*notes, *reference.notes))
 
 
+def _seeded(plan: Plan, arm: Arm) -> list[Arm]:
+    return [replace(arm, seed=seed) for seed in plan.seeds]
+
+
 def _accuracies(plan: Plan, root: str, arm: Arm, decoding: str) -> dict[str, float]:
     """Accuracy by benchmark, AVG, and LiveCodeBench by difficulty: means over all and seeds."""
-    seeds = plan.seeds if arm.pool else plan.seeds[:1]
-    paths = [Path(arm_file(root, "results", arm, seed, decoding)) for seed in seeds]
-    results = {str(path): load_results(path) for path in paths if path.exists()}
+    paths = {Path(root, arm_file("results", each, decoding)) for each in _seeded(plan, arm)}
+    results = {str(path): load_results(path) for path in sorted(paths) if path.exists()}
     if not results:
         return {}
     programs = [frame[frame["benchmark"] == "livecodebench"] for frame in results.values()]
@@ -100,7 +99,7 @@ def _accuracies(plan: Plan, root: str, arm: Arm, decoding: str) -> dict[str, flo
 
 def _mean_scores(plan: Plan, root: str, arm: Arm) -> dict[str, float]:
     """Mean GALP and LALP of a teacher's responses, over the prompts that all teachers solved."""
-    path = Path(arm_file(root, "scores", arm))
+    path = Path(root, arm_file("scores", arm))
     if not path.exists():
         return {}
     frame, teacher = load_scores(path), plan.teacher_name(arm.pool, arm.teacher)
@@ -113,19 +112,13 @@ def _mean_scores(plan: Plan, root: str, arm: Arm) -> dict[str, float]:
 
 def _teacher_mix(plan: Plan, root: str, arm: Arm) -> dict[str, float]:
     """Percent of an arm's selection by teacher, under the paper's names; mean over seeds."""
-    paths = [Path(arm_file(root, "mix", arm, seed)) for seed in plan.seeds]
+    paths = [Path(root, arm_file("mix", each)) for each in _seeded(plan, arm)]
     mixes = [json.loads(p.read_text("utf-8"))["teacher_mix"] for p in paths if p.exists()]
     shares = {}
     for name in TABLES["8"].frame.columns if mixes else []:
         found = plan.teacher_name(arm.pool, name)
         shares[name] = sum(mix.get(found, {}).get("percent", 0.0) for mix in mixes) / len(mixes)
     return shares
-
-
-def write_tables(tables: list[TableBeside], path: str | Path) -> None:
-    """Write the tables as JSON, with the reason for every missing table."""
-    by_number = {table.number: table.as_dict() for table in tables}
-    write_json(path, {"tables": by_number, "not_produced": NOT_PRODUCED})
 
 
 def tables_text(tables: list[TableBeside]) -> str:

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 from lalp.errors import InputError
-from lalp.paper.rsr.dryrun import dry_run, shrink
-from lalp.paper.rsr.plan import PLAN
-from lalp.paper.rsr.run import keep_sets, run_plan, write_published
+from lalp.paper.rsr.costs import plan_costs, student_resources
+from lalp.paper.rsr.dryrun import dry_run
+from lalp.paper.rsr.plan import PLAN, find_plan
+from lalp.paper.rsr.run import keep_sets, open_workflow, write_published
 from lalp.paper.rsr.scores import score_columns
 
 ROOT = Path(__file__).parents[3]
@@ -27,8 +28,9 @@ def root(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("rsr")
         patch.setenv("LALP_CACHE", str(folder / "cache"))
-        dry_run(PLAN, folder, students=[STUDENT], say=lambda text: None)
-        yield folder
+        patch.setenv("PYTHONPATH", str(ROOT))
+        dry_run(folder / "dry", [STUDENT])
+        yield folder / "dry"
 
 
 def table(root: Path, name: str) -> pd.DataFrame:
@@ -62,11 +64,12 @@ def test_what_made_it_is_told(root):
     assert {"commit", "cores", "packages", "code", "model"} <= made.keys()
 
 
-def test_a_second_run_scores_nothing_and_writes_the_same(root, monkeypatch):
-    monkeypatch.setenv("LALP_CACHE", str(root / "cache"))
-    monkeypatch.setattr("lalp.students.student.FoundStudent.load", None)
+def test_a_second_run_has_nothing_to_do(root, monkeypatch, capfd):
+    monkeypatch.setenv("LALP_CACHE", str(root.parent / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     before = [(root / "results" / f"{name}.csv").read_bytes() for name in TABLES]
-    dry_run(PLAN, root, students=[STUDENT], say=lambda text: None)
+    dry_run(root, [STUDENT])
+    assert "Nothing to be done" in capfd.readouterr().err
     assert [(root / "results" / f"{name}.csv").read_bytes() for name in TABLES] == before
 
 
@@ -83,11 +86,22 @@ def test_students_of_another_plan_do_not_stay(root, tmp_path):
 
 def test_an_unknown_student_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(InputError, match="no student is called 'Qwen-2\\.5-3': did you mean"):
-        run_plan(shrink(PLAN), tmp_path, students=["Qwen-2.5-3"])
+        open_workflow(tmp_path, tmp_path, ["Qwen-2.5-3"])
+
+
+def test_each_student_is_a_stage_with_its_resources(tmp_path):
+    stages = {s.name: s for s in open_workflow(tmp_path, tmp_path / "out").list_stages()}
+    assert set(stages) == {"draw", "results", *(f"score-{name}" for name in PLAN.students)}
+    assert stages["results"].inputs == tuple(f"scored/{name}" for name in PLAN.students)
+    assert stages[f"score-{STUDENT}"].inputs == stages["draw"].outputs
+    asked = student_resources(PLAN, STUDENT, toys=False)
+    # An hour, and twice what is estimated.
+    hours = plan_costs(PLAN).set_index("student")["hours"][STUDENT]
+    assert asked["gpu"] == 1 and asked["runtime"] == pytest.approx(60 + 120 * hours, abs=1)
 
 
 def test_the_published_table_needs_no_student(tmp_path):
-    found = write_published(shrink(PLAN), tmp_path)
+    found = write_published(find_plan("toys"), tmp_path)
     assert list(found["score"].unique()) == ["galp", "rsr", "rsr (200)"]
     assert len(pd.read_csv(tmp_path / "published.csv")) == len(found) == 3 * 6 * 2
 

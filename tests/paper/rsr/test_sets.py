@@ -9,11 +9,11 @@ import pytest
 
 from lalp.errors import InputError
 from lalp.paper.rsr import sets
-from lalp.paper.rsr.dryrun import shrink, write_sets
-from lalp.paper.rsr.plan import PLAN
+from lalp.paper.rsr.dryrun import write_sets
+from lalp.paper.rsr.plan import PLAN, find_plan
 from lalp.paper.rsr.sets import find_sets, load_sets
 
-SMALL = shrink(PLAN)
+SMALL = find_plan("toys")
 
 
 @pytest.fixture(scope="module")

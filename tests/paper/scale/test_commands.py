@@ -11,7 +11,7 @@ import pytest
 from lalp.cli.app import app
 from lalp.cli.options import run
 from lalp.paper.scale.__main__ import app as scale
-from lalp.paper.scale.plan import Arm
+from lalp.paper.scale.plan import NOT_PRODUCED, Arm
 from lalp.paper.scale.stages import arm_file
 from tests.paper.scale.conftest import B7, pool_of, write_lines
 
@@ -35,9 +35,8 @@ def lalp(monkeypatch, capsys, tmp_path):
     ("command", "message"),
     [
         ("lalp.paper.scale plan --profile cpu", "no plan for profile 'cpu'"),
-        ("lalp.paper.scale plan --stage nothing", "no stage is called 'nothing'"),
-        ("lalp.paper.scale run --adopt", "--adopt takes the outputs of named stages"),
-        ("lalp.paper.scale run --stage merge-limo", "stage merge-limo reads"),
+        ("lalp.paper.scale plan -- nothing.jsonl", "nothing.jsonl"),
+        ("lalp.paper.scale plan --profile none.yaml", "no plan for profile 'none.yaml'"),
         ("lalp.paper.scale tables --root nowhere", "nowhere: holds no results"),
         ("lalp.paper.scale prompts math --responses-by A --out x.jsonl", "goes with limo"),
         ("lalp merge none.jsonl --out x.jsonl", "none.jsonl: no such file"),
@@ -71,20 +70,23 @@ def test_the_commands_of_pools(lalp):
 
 
 def test_plan_and_tables_are_printed_for_people_and_for_programs(lalp):
-    code, out, _ = lalp("lalp.paper.scale plan --stage merge-limo")
-    assert code == 0 and "merge-limo" in out
-    code, out, err = lalp("lalp.paper.scale plan --profile gpu --stage train --json")
+    code, out, _ = lalp("lalp.paper.scale plan -- pools/limo.jsonl")
+    assert code == 0 and "merge-limo" in out and "segment-limo" not in out
+    code, out, err = lalp("lalp.paper.scale plan --profile gpu --json -- --until train")
     plan = json.loads(out)
-    assert (code, err, {stage["kind"] for stage in plan["stages"]}) == (0, "", {"train"})
-    assert plan["totals"]["stages"] == len(plan["stages"]) == 14
-    mix = Path(arm_file("run", "mix", Arm(B7, "limo", "lalp")))
+    kinds = [stage["kind"] for stage in plan["stages"]]
+    assert (code, err, "eval" in kinds, kinds.count("train")) == (0, "", False, 14)
+    assert plan["totals"]["stages"] == len(kinds)
+    mix = Path("run", arm_file("mix", Arm(B7, "limo", "lalp")))
     mix.parent.mkdir(parents=True)
     mix.write_text(json.dumps({"teacher_mix": {"QwQ-32B": {"percent": 75.0}}}))
     code, out, _ = lalp("lalp.paper.scale tables --root run")
     assert code == 0 and " / 75.0 / " in out
     code, out, _ = lalp("lalp.paper.scale tables --root run --json")
-    cells = {(*c["row"], c["column"]): c["run"] for c in json.loads(out)["8"]["cells"]}
-    assert cells[B7, "lalp", "QwQ-32B"] == 75
+    found = json.loads(out)
+    cells = {(c["student"], c["rule"], c["column"]): c for c in found["tables"]["8"]["cells"]}
+    assert cells[B7, "lalp", "QwQ-32B"]["run"] == 75
+    assert set(found["not_produced"]) == set(NOT_PRODUCED)
 
 
 def test_prompts_are_written_for_sampling(lalp):

@@ -11,20 +11,21 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lalp.cli.printing import print_result
+from lalp.paper.models import GPUS, MODELS, Gpu, ModelFacts, model_size, score_flops
 from lalp.paper.scale.costs import (
     add_up,
-    as_record,
     decode_rate,
-    model_size,
     plan_costs,
     plan_text,
-    score_flops,
+    stage_cost,
+    stage_resources,
     train_bytes,
     train_flops,
 )
-from lalp.paper.scale.models import GPUS, MODELS, Gpu, ModelFacts
+from lalp.paper.scale.stages import Stages
 from lalp.scoring import costs
-from tests.paper.scale.conftest import B7, B32, LLAMA, made_of, stage_of
+from tests.paper.scale.conftest import B7, B32, LLAMA
 
 # 2 layers, 8 features, 2 heads of 4, one head of keys, vocabulary 10, 1,000 weights.
 TINY = ModelFacts("tiny", "x/tiny", "llama", 1000, 2, 8, 2, 1, 4, 10, 100)
@@ -99,60 +100,94 @@ def test_weights_are_those_of_the_architecture(name, config, intermediate):
     assert costs.measure_model(made) == model_size(facts)
 
 
-def test_a_plan_says_what_it_takes_and_what_stands_in_the_way(paper, stages):
-    plan = plan_costs(paper, stages)
+def test_a_plan_says_what_it_takes_and_what_stands_in_the_way(paper, stages, capsys):
+    plan = plan_costs(Stages(paper), stages)
     total, text = add_up(plan), plan_text(plan)
     for part in (
-        "DeepSeek-R1: 671.0 GB of weights do not fit 4x A100-80GB",
-        "OpenAI-compatible",
-        "published: [DeepSeek-R1]",
+        "DeepSeek-R1: 671.0 GB of weights do not fit 4x A100-80GB: sample on 8x H200-141GB",
         "524.2 GB of weights, gradients and AdamW states do not fit 4x A100-80GB",
         # 65.5 GB of states, 13.6 of activations, 1.6 of logits, 2 of gathered layers.
-        "on 8 GPUs 82.7 GB each with 16,384 tokens: too much for 8 as well",
+        "8 GPUs would take 82.7 GB each, with 16,384 tokens",
         "Qwen2.5-Math-7B has 4,096 positions",
         "QwQ-32B has 40,960 positions: prompt and response end there, not at 42,786",
     ):
         assert part in text
-    assert all(math.isfinite(cost.gpu_hours) for cost in plan)
-    for hours in (total["gpu_hours_by_kind"], total["gpu_hours_by_node"]):
-        assert total["gpu_hours"] == pytest.approx(sum(hours.values()))
-    assert all(f"\n{stage.name}  [" in f"\n{text}" for stage in stages)
-    assert text.count("  $ ") == len(stages)
-    assert "TOTAL of" in text
-    records = [as_record(cost) for cost in plan]
-    assert json.loads(json.dumps(records))[0]["name"] == stages[0].name
+    assert plan["gpu_hours"].map(math.isfinite).all()
+    for key in ("kind", "node"):
+        parts = [total.get(f"GPU hours of {name}", 0) for name in plan[key].unique()]
+        assert total["GPU hours"] == pytest.approx(sum(parts))
+        assert f"{round(total['GPU hours'], 1):,} GPU hours\n" in text
+    assert all(f"\n{stage.name} " in text for stage in stages)
+    assert set(plan["name"]) == {stage.name for stage in stages}
+    print_result({"stages": plan, "totals": total}, as_json=True)
+    written = json.loads(capsys.readouterr().out)["stages"]
+    assert written[0]["name"] == "prompts-code" and written[0]["outputs"] == ["prompts/code.jsonl"]
 
 
-def cost_of(plan, name: str):
-    (cost,) = plan_costs(plan, [stage_of(made_of(plan), name)])
-    return cost
+def test_every_stage_names_the_tables_that_need_it(paper, stages):
+    tables = plan_costs(Stages(paper), stages).set_index("name")["tables"]
+    assert tables[f"eval-{B32}_limo_all-s0_greedy"] == ["15", "18"]
+    assert tables[f"train-{B32}_code_lalp-s0"] == tables["prompts-code"] == ["16"]
+    # What all of them read.
+    assert {"3", "10", "15", "18", "Fig. 9", "control"} <= set(tables["prompts-limo"])
+    assert "16" not in tables["prompts-limo"]
+
+
+def test_the_plan_of_the_paper_costs_what_it_did(paper, stages):
+    total = add_up(plan_costs(Stages(paper), stages))
+    assert total["stages"] == 181
+    assert total["GPU hours"] == pytest.approx(4315.677389355726)
+    assert 24 * total["days if stages follow each other"] == pytest.approx(1264.19142393412)
+    by_kind = {"sample": 331.054, "score": 253.05, "train": 3387.475, "eval": 344.098}
+    assert {kind: round(total[f"GPU hours of {kind}"], 3) for kind in by_kind} == by_kind
+
+
+def test_what_a_scheduler_is_asked_for(paper):
+    train = {"arm": f"{B32}_limo_lalp-s0"}
+    cost = stage_cost(Stages(paper), "train", train)
+    found = stage_resources(Stages(paper), "train", train)
+    # 32 GB for each GPU's process, and the optimizer's 12 bytes of every weight.
+    memory = 4 * 32_000 + 12 * MODELS[B32].params / 1e6
+    minutes = 60 * (1 + 2 * cost.gpu_hours / 4)
+    assert found == {"gpu": 4, "mem_mb": math.ceil(memory), "runtime": math.ceil(minutes)}
+    score = stage_resources(Stages(paper), "score", {"group": "limo", "student": B7})
+    assert (score["gpu"], score["mem_mb"]) == (1, 32_000)
+    sample = {"pool": "limo", "teacher": "DeepSeek-R1", "preset": "table5-greedy"}
+    assert stage_resources(Stages(paper), "sample", sample)["gpu"] == 8
+    assert stage_resources(Stages(paper, "toys"), "train", train)["gpu"] == 0
+
+
+def cost_of(plan, kind: str, **wildcards):
+    return stage_cost(Stages(plan), kind, wildcards)
 
 
 def test_costs_of_a_training_stage_by_hand(paper):
-    cost = cost_of(paper, f"train-{B7}_limo_lalp-s0")
+    cost = cost_of(paper, "train", arm=f"{B7}_limo_lalp-s0")
     # 817 examples of 12,000 + 200 tokens, ten times.
     assert cost.prompts == 817
     assert cost.tokens_in == pytest.approx(817 * 12_200 * 10)
     flops = 817 * 10 * train_flops(MODELS[B7], 12_200)
     assert cost.gpu_hours == pytest.approx(flops / (0.45 * 312e12) / 3600)
     assert cost.node == "4x A100-80GB"
-    cost = cost_of(paper, f"train-{B32}_limo_all-s0")
+    cost = cost_of(paper, "train", arm=f"{B32}_limo_all-s0")
     assert cost.prompts == 3 * 817
     assert cost.host_bytes == 12 * MODELS[B32].params
 
 
 def test_a_model_that_fits_nowhere_is_said(paper):
     small = dataclasses.replace(paper, big_gpu="RTX4090-24GB", big_gpus=1)
-    cost = cost_of(small, "sample-limo-DeepSeek-R1-table5-greedy")
+    asked = {"pool": "limo", "teacher": "DeepSeek-R1", "preset": "table5-greedy"}
+    cost = cost_of(small, "sample", **asked)
     assert math.isnan(cost.gpu_hours)  # null in JSON
-    assert "fit neither" in cost.notes[0]
+    assert "do not fit 4x A100-80GB: nor do they fit 1x RTX4090-24GB" in cost.notes[0]
+    assert stage_resources(Stages(small), "sample", asked)["runtime"] == 24 * 60
 
 
 def test_a_splitter_behind_a_server_is_paid_for(paper):
     changes = {"splitter": "llm", "llm_url": "http://here", "llm_model": "m"}
     asked = dataclasses.replace(paper, **changes)
-    cost = cost_of(asked, "segment-limo")
+    cost = cost_of(asked, "segment", group="limo")
     # Three teachers' 817 responses of 12,000 tokens are read and written again.
     assert cost.tokens_in == cost.tokens_out == 3 * 817 * 12_000
     assert cost.gpu_hours > 0
-    assert cost.notes == ("m behind http://here, 8x H200-141GB assumed",)
+    assert cost.notes == ("m behind http://here, 4x A100-80GB assumed",)

@@ -12,17 +12,15 @@ import pytest
 
 from lalp.errors import InputError
 from lalp.evaluation.evaluate import COLUMNS, write_results
-from lalp.paper.scale.plan import NOT_PRODUCED, TEACHERS, Arm
+from lalp.paper.scale.plan import TEACHERS, Arm
 from lalp.paper.scale.stages import arm_file
-from lalp.paper.scale.tables import collect_tables, tables_text, write_tables
+from lalp.paper.scale.tables import collect_tables, tables_text
 from lalp.pools.reading import load_pool
 from lalp.scoring.table import write_scores
 from tests.paper.scale.conftest import B7, B32, pool_of
 
 
-def write_result(
-    root, arm: Arm, decoding: str, benchmarks: dict[str, list[bool]], seed=0, **more
-) -> None:
+def write_result(root, arm: Arm, decoding: str, benchmarks: dict[str, list[bool]], **more) -> None:
     rows = [
         (name, f"{name}/{n:04d}", right, "correct" if right else "wrong")
         for name, marks in benchmarks.items()
@@ -30,7 +28,7 @@ def write_result(
     ]
     frame = pd.DataFrame(rows, columns=["benchmark", "prompt_id", "correct", "outcome"])
     frame = frame.assign(sample=0, problem="h", truncated=False, num_tokens=5, **more)
-    path = Path(arm_file(str(root), "results", arm, seed, decoding))
+    path = Path(root, arm_file("results", arm, decoding))
     path.parent.mkdir(parents=True, exist_ok=True)
     frame = frame.assign(answer="1", extracted="1").reindex(columns=list(COLUMNS))
     write_results(frame, path)
@@ -53,19 +51,16 @@ def test_tables_lay_paper_and_run_side_by_side(paper, tmp_path):
     text = tables_text([third])
     assert "0.440 / 0.571 / +0.131" in text
     assert "0.632 / - / -" in text
-    write_tables([third, eighteenth], tmp_path / "tables.json")
-    written = json.loads((tmp_path / "tables.json").read_text())
-    assert set(written["not_produced"]) == set(NOT_PRODUCED)
-    cells = {(*c["row"], c["column"]): c for c in written["tables"]["3"]["cells"]}
+    cells = {(c["student"], c["rule"], c["column"]): c for c in third.as_dict()["cells"]}
     assert cells[B7, "lalp", "AVG"]["paper"] == 0.44
     assert cells[B32, "galp", "AVG"]["run"] is None
 
 
 def test_table_1_has_thirds_as_columns_and_seeds_are_averaged(paper, tmp_path):
     two = dataclasses.replace(paper, tables=["1"], seeds=[0, 1])
-    arm = Arm(B7, "math", "galp", "QwQ-32B")
     for seed, marks in enumerate(([True, True], [True, False])):
-        write_result(tmp_path, arm, "greedy", dict.fromkeys(SEVEN, marks), seed)
+        arm = Arm(B7, "math", "galp", "QwQ-32B", seed=seed)
+        write_result(tmp_path, arm, "greedy", dict.fromkeys(SEVEN, marks))
     (first,) = collect_tables(two, tmp_path)
     assert first.run.loc[(B7, "QwQ-32B"), "highest"] == pytest.approx(0.75)
     assert math.isnan(first.run.loc[(B7, "QwQ-32B"), "lowest"])
@@ -92,7 +87,7 @@ def test_scores_and_mixes_stand_under_the_papers_names(paper, tmp_path):
     scores = pd.DataFrame({"prompt_id": "p", "response_id": teachers, "teacher": teachers})
     scores = scores.assign(correct=True, num_tokens=3, num_steps=1, reason=None)
     scores = scores.assign(galp=[-1.0, -2.0, -3.0], **{"lalp@4": [-3.0, -2.0, -1.0]})
-    scored, mixed = (Path(arm_file(str(tmp_path), name, arm)) for name in ("scores", "mix"))
+    scored, mixed = (tmp_path / arm_file(name, arm) for name in ("scores", "mix"))
     for path in (scored, mixed):
         path.parent.mkdir(parents=True)
     write_scores(scores, pool, scored)
