@@ -218,10 +218,10 @@ def with_section(page: str, section: str) -> str:
 def _say_share(share: dict[str, float]) -> str:
     if not share:
         return "Its share has not been measured: `python -m benchmarks.cluster`."
-    how = f"{share['seconds_each']:g} s for each of {share['prompts']:,.0f} prompts"
     return (
-        f"{share['workers']:.0f} workers that only slept, {how}, {share['piece']:.0f} at once, "
-        f"at work for {share['share']:.1%} of their time: `python -m benchmarks.cluster`."
+        f"{share['workers']:.0f} workers took {share['prompts']:,.0f} prompts, "
+        f"{share['piece']:.0f} at a time, and only slept, {share['seconds_each']:g} s for each. "
+        f"They were at work for {share['share']:.1%} of the time (`python -m benchmarks.cluster`)."
     )
 
 
