@@ -1,10 +1,11 @@
 """Check committed fine-tuned students: one arm, drawn by a seed, is trained and asked again.
 
-Everything is as in the committed run: responses, their order, recipe, held-out responses, problems,
-sampling. Results from before the first update of the weights must agree to `SAME_NATS` on any
-machine. Each update then passes its rounding on to the next, so a trained student's losses and
-scores have a wider bar, `TRAINED_NATS`, and its answers are only counted. All that was trained in
-bfloat16 is only counted: its rounding is coarser, and a CPU that lacks it trains in float32.
+Everything is as in the committed run: responses, their order, recipe, sampling. Some of its
+held-out responses and problems are measured. Results from before the first update of the weights
+must agree to `SAME_NATS` on any machine. Each update then passes its rounding on to the next, so a
+trained student's losses and scores have a wider bar, `TRAINED_NATS`, and its answers are only
+counted. All that was trained in bfloat16 is only counted: its rounding is coarser, and a CPU that
+lacks it trains in float32.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from lalp.paper.arms.grid import BEFORE, COMMITTED, ArmResults, run_grid
 from lalp.paper.arms.plan import RULES, Grid, arm_table
 from lalp.paper.rechecks import SAME_NATS, compare, require_agreement
 from lalp.scoring.columns import score_columns
+from lalp.training.examples import HeldOut
 
 # How far a loss or a held-out score of a trained student may lie from the committed one, in nats.
 TRAINED_NATS = 0.02
@@ -29,8 +31,12 @@ _ARM = ["group", "arm", "seed"]
 _ANSWER = [*_ARM, "prompt_id", "temperature", "sample"]
 
 
-def one_arm(grid: Grid, seed: int, *, group: str = RULES, num_problems: int = 2) -> Grid:
-    """A grid of one arm of a comparison, with training seed 0, and some of the problems.
+def one_arm(
+    grid: Grid, seed: int, *, group: str = RULES, num_problems: int = 2, num_held_out: int = 4
+) -> Grid:
+    """A grid of one arm of a comparison, with training seed 0, and some problems and responses.
+
+    ``num_held_out`` of the held-out responses are scored: scoring takes as long as training.
 
     Example:
         ``one_arm(grid, seed=0).arms`` has one arm; a different ``seed`` draws a different one.
@@ -43,7 +49,18 @@ def one_arm(grid: Grid, seed: int, *, group: str = RULES, num_problems: int = 2)
     problems = grid.setup.problems
     drawn = sorted(rng.permutation(len(problems))[:num_problems])
     setup = replace(grid.setup, problems=tuple(problems[i] for i in drawn))
+    if setup.held_out:
+        setup = replace(setup, held_out=_some_held_out(setup.held_out, num_held_out, rng))
     return replace(grid, arms=(arm,), setup=setup)
+
+
+def _some_held_out(held_out: HeldOut, number: int, rng: np.random.Generator) -> HeldOut:
+    """The same measure on some of the responses, drawn by the generator."""
+    pool = held_out.pool
+    drawn = sorted(rng.permutation(len(pool.responses))[:number])
+    responses = tuple(pool.responses[i] for i in drawn)
+    prompts = {r.prompt_id: pool.prompts[r.prompt_id] for r in responses}
+    return replace(held_out, pool=replace(pool, prompts=prompts, responses=responses))
 
 
 def check_training(grid: Grid, committed: ArmResults, seed: int) -> pd.DataFrame:

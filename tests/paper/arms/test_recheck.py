@@ -32,6 +32,10 @@ def test_a_seed_draws_one_arm_of_the_comparison_and_some_problems(grid):
     assert {one.arms for one in drawn} == {(arm,) for arm in grid.arms if arm.group == "rules"}
     assert {one.setup.problems for one in drawn} == {(p,) for p in grid.setup.problems}
     assert recheck.one_arm(grid, 3, num_problems=1) == drawn[3]
+    few = [recheck.one_arm(grid, seed, num_held_out=1).setup.held_out.pool for seed in SEEDS]
+    ids = {response.response_id for response in grid.setup.held_out.pool.responses}
+    assert {response.response_id for pool in few for response in pool.responses} == ids
+    assert all(list(pool.prompts) == [r.prompt_id for r in pool.responses] for pool in few)
     whole = recheck.one_arm(grid, 0)
     assert whole.setup.problems == grid.setup.problems and whole.pool is grid.pool
     with pytest.raises(InputError, match="no arm of comparison 'thirds'"):
