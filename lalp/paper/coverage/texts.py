@@ -21,8 +21,8 @@ from lalp.students.embedder import load_embeddings
 from lalp.students.student import load_tokenizer
 
 RESPONSES, PIECES, STEPS, CHUNKS = "responses", "responses in pieces", "steps", "random chunks"
-"""Levels of text: responses cut to the embedder's input; the mean of pieces that hold all of a
-response; steps; chunks."""
+"""Names of the levels. They are responses cut to the embedder's input, the mean of pieces that hold
+all of a response, steps, and chunks."""
 
 # Chinese and Japanese are written without spaces: each character counts as a word.
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"

@@ -104,7 +104,6 @@ def test_a_killed_run_goes_on_with_what_was_not_finished(plan, monkeypatch):
     assert Path("run/tables.json").exists()
     repeated = set(calls()) & set(began)
     assert any(f"train {SELECTED}" in line for line in repeated)
-    assert all(" train " in line or " eval " in line for line in repeated)
     assert len(repeated) <= len(os.sched_getaffinity(0))  # what ran when it was killed
 
 
