@@ -132,6 +132,16 @@ def test_the_table_of_headlines_says_what_the_verdicts_say():
             assert any(abs(float(number) - x) <= half for x in known), (claim, number)
 
 
+def test_the_settings_of_the_map_one_by_one():
+    said = " ".join(one["why"] for one in CLAIMS.values())
+    (found,) = re.findall(r"true steps: (\d+) cells above, (\d+) below, (\d+) not resolved", said)
+    better, worse, left = map(int, found)
+    assert (worse, better + worse + left) == (0, 36)
+    for name in ("README.md", "index.md"):
+        page = PAGES[name]
+        assert f"LALP leads in {better} and GALP in none; {left} stay open" in page
+
+
 def test_every_interval_of_readme_stands_in_the_tested_pages():
     pattern = r"[\d.]+(?: %)? \[[-\d.]+, [-\d.]+\]"
     others = "\n".join(text for name, text in PAGES.items() if name != "README.md")
