@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 from typer import Option
@@ -201,7 +201,8 @@ def main(
 ) -> None:
     """Compute one folder of results, or one part of it, and write its origin.
 
-    A part is written after every few prompts. With ``--add`` the committed ones stay.
+    A part is written after every few prompts. With ``--add`` the committed ones stay. After Ctrl-C
+    a part stays as far as it got, with its origin, and ``--add`` goes on with it.
     """
     if name not in PARTS:
         raise InputError(f"no results are called {name!r}: {did_you_mean(name, list(PARTS))}")
@@ -211,19 +212,33 @@ def main(
     path = root_dir() / "figures" / profile.results / "provenance.json"
     made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for each in [part] if part else PARTS[name]:
-        started, at = time.monotonic(), commit()
-        own = (f"paper.{profile.results}", *(["paper.coverage"] if each == "coverage" else []))
-        code = {package: fingerprint(package) for package in (*_CODE, *own)}
         before = [made[each]] if add and each in made else []
-        with keeping(each, adds=add, student=student):
-            PARTS[name][each](profile)
-        facts = describe_run((time.monotonic() - started) / 3600, _PACKAGES)
-        found = find_student(student or profile.student)
-        made[each] = {"profile": asdict(profile), "student": found.revision, "code": code}
-        made[each] |= {"device": found.device_name}
-        made[each] |= facts | {"commit": at} | ({"added_to": before} if before else {})
+        made[each] = _compute_part(profile, name, each, add, student)
+        made[each] |= {"added_to": before} if before else {}
         write_json(path, made)
+        if made[each].get("unfinished"):
+            raise KeyboardInterrupt
         print(f"{name}: {each} written")
+
+
+def _compute_part(
+    profile: Profile, name: str, part: str, add: bool, student: str
+) -> dict[str, Any]:
+    """Compute a part and return its origin, which says ``unfinished`` after Ctrl-C."""
+    started, at = time.monotonic(), commit()
+    own = (f"paper.{profile.results}", *(["paper.coverage"] if part == "coverage" else []))
+    code = {package: fingerprint(package) for package in (*_CODE, *own)}
+    stopped = {}
+    try:
+        with keeping(part, adds=add, student=student):
+            PARTS[name][part](profile)
+    except KeyboardInterrupt:
+        stopped = {"unfinished": True}
+    found = find_student(student or profile.student)
+    origin = {"profile": asdict(profile), "student": found.revision, "code": code}
+    origin |= {"device": found.device_name}
+    hours = (time.monotonic() - started) / 3600
+    return origin | describe_run(hours, _PACKAGES) | {"commit": at} | stopped
 
 
 if __name__ == "__main__":

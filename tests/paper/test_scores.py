@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from lalp.errors import InputError
+from lalp.paper import results
 from lalp.paper import scores as paper_scores
+from lalp.paper.champ import pool as champ_pool
+from lalp.paper.champ.pool import verified_scores
 from lalp.paper.profiles import load_profile
 from lalp.paper.scores import keeping, recheck, scores_of
 from lalp.pools.reading import load_pool
@@ -98,6 +103,57 @@ def test_a_run_that_is_cut_off_leaves_whole_prompts_to_add_to(profile, tmp_path,
     assert part["prompt_id"].tolist() == ["3 + 4", "3 + 4"]
     with pytest.raises(AssertionError, match=r"^computed: 5 \+ 6$"), keeping("scores", adds=True):
         scores_of(profile, "scores", pool, refuse)
+
+
+def test_all_responses_are_scored_beside_those_of_one_for_each_teacher(
+    profile, tmp_path, monkeypatch
+):
+    again = [record | {"response": f"{record['response']} Yes."} for record in RECORDS[:3]]
+    pool, asked = load_pool(RECORDS + again), []
+
+    def count(some, *given, **how):
+        asked.append([r.response_id for r in some.responses])
+        return score(some, *given, **how, device="cpu", progress=False)
+
+    monkeypatch.setattr(champ_pool, "score", count)
+    profile = replace(profile, windows=["1"], main_window="1")
+    with keeping("pairs"):
+        pairs = verified_scores(profile, pool, "pairs")
+    with keeping("all"):
+        found = verified_scores(profile, pool, "all")
+    one_each, rest = asked
+    assert sorted(one_each + rest) == sorted(r.response_id for r in pool.responses)
+    assert len(rest) == 3 and pairs["response_id"].tolist() == one_each
+    assert found["response_id"].tolist() == [r.response_id for r in pool.responses]
+    direct = compute(profile)(pool)
+    np.testing.assert_allclose(found["lalp@1"], direct["lalp@1"], atol=1e-5)
+
+
+def test_a_stopped_part_stays_with_its_origin_and_is_gone_on_with(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(paper_scores, "_BATCH", 1)
+    monkeypatch.setattr(results, "root_dir", lambda: tmp_path)
+    stops = [True, False]
+
+    def compute_part(own):
+        def compute_once(some):
+            if "5 + 6" in some.prompts and stops.pop(0):
+                raise KeyboardInterrupt
+            return compute(own)(some)
+
+        scores_of(own, "scores", load_pool(RECORDS), compute_once)
+
+    monkeypatch.setattr(results, "fingerprint", lambda package: "")
+    monkeypatch.setattr(results, "PROFILES", {"champ": lambda: profile})
+    monkeypatch.setattr(results, "PARTS", {"champ": {"scores": compute_part}})
+    origins = []
+    with pytest.raises(KeyboardInterrupt):
+        results.main(name="champ", add=True)
+    origins.append(json.loads((tmp_path / "figures/mine/provenance.json").read_text())["scores"])
+    results.main(name="champ", add=True)
+    origins.append(json.loads((tmp_path / "figures/mine/provenance.json").read_text())["scores"])
+    assert origins[0]["unfinished"] and "unfinished" not in origins[1]
+    assert origins[1]["added_to"] == [origins[0]]
+    assert len(scores_of(profile, "scores", load_pool(RECORDS), refuse)) == 4
 
 
 def test_rows_of_other_windows_are_not_added(profile):

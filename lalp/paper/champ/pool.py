@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import pandas as pd
@@ -18,6 +20,7 @@ from lalp.scoring.run import score
 from lalp.students.student import find_student
 
 Part = Literal["pairs", "all"]
+Compute = Callable[[Pool], pd.DataFrame]
 _EVERY = 10**6  # more than any pool holds
 
 
@@ -56,14 +59,32 @@ def verified_scores(profile: Profile, pool: Pool, part: Part, seed: int = 0) -> 
     """GALP and the main window of more responses than `profile_scores` takes, without tokens.
 
     ``pairs`` holds one response of every teacher to each of the profile's coverage prompts, ``all``
-    every verified response.
+    every verified response. ``all`` takes the responses that ``pairs`` holds from there.
     """
     limits = {"pairs": (profile.coverage_prompts, 1), "all": (_EVERY, _EVERY)}
     candidates = pick_candidates(pool, *limits[part], seed)
     windows, how = [profile.main_window], {"splitter": profile.splitter}
-    return scores_of(
-        profile, part, candidates, lambda some: score(some, profile.student, windows, **how)
-    )
+
+    def compute(some: Pool) -> pd.DataFrame:
+        return score(some, profile.student, windows, **how)
+
+    if part == "all":
+        compute = _beside(verified_scores(profile, pool, "pairs", seed), compute)
+    return scores_of(profile, part, candidates, compute)
+
+
+def _beside(known: pd.DataFrame, compute: Compute) -> Compute:
+    """Scores of the responses that a table lacks, together with its rows."""
+
+    def complete(some: Pool) -> pd.DataFrame:
+        rows = known[known["prompt_id"].isin(some.prompts)]
+        left = tuple(r for r in some.responses if r.response_id not in set(rows["response_id"]))
+        if not left:
+            return rows
+        asked = {r.prompt_id: some.prompts[r.prompt_id] for r in left}
+        return pd.concat([rows, compute(replace(some, prompts=asked, responses=left))])
+
+    return complete
 
 
 def measure_lengths(profile: Profile, pool: Pool) -> pd.DataFrame:
