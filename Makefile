@@ -159,8 +159,9 @@ traces-arms: | $(READY) ## fine-tune a student on long traces: 12 minutes on a l
 	$(PY) -m lalp.paper.traces.arms $(if $(STUDENT),--student $(STUDENT)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	  $(if $(SMALL),--small)
 
-world: | $(READY) ## step world over more seeds, and keep the results (PROFILE=standard; long, controls, reach: hours)
-	$(PY) -m lalp.paper.world$(if $(filter reach%,$(PROFILE)),.reach) --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE))
+world: | $(READY) ## step world over more seeds, and keep the results (PROFILE=standard; long, controls, reach: hours; reach: STUDENTS=4)
+	$(PY) -m lalp.paper.world$(if $(filter reach%,$(PROFILE)),.reach) --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE)) \
+	  $(if $(STUDENTS),--students $(STUDENTS))
 
 # The plan of a profile: rsr has commands of its own. Stages run by Snakemake: ON=slurm, kubernetes or
 # the folder of another profile of it; ARGS are its options, and files to make.

@@ -43,6 +43,8 @@ _STUDENT_CODE = [
       for part in ("", "reach.")),
     WORDINGS,
 ]  # fmt: skip
+STUDENT_CODE = digest(_STUDENT_CODE)
+"""What makes problems, solutions and students before fine-tuning: a hash of its code."""
 _GATE_CODE = fingerprint("training", "sampling", "scoring", "students")
 _SCORES = [GALP, LALP_COLUMN, WIDE_COLUMN]
 
@@ -193,6 +195,7 @@ _EMPTY = {
     "arms": [*UNIT, "arm", "num_solved", "num_problems", "solved"],
     "means": [*UNIT, "teacher", "score", "mean"],
 }
+_OF_ACCEPTED = ("arms", "means")
 _TEXTS = ("arm", "solved", "teacher", "score")
 
 
@@ -209,19 +212,22 @@ class ReachResults:
     provenance: dict[str, Any]
 
 
-def run_reach(study: ReachStudy) -> ReachResults:
+def run_reach(study: ReachStudy, kept: ReachResults | None = None) -> ReachResults:
     """All results of a study; finished parts are read.
 
     Seeds are tried in turn, at all reaches, until enough students are accepted or the seeds are
-    used up.
+    used up. Students of ``kept``, earlier results of the same study, are not trained again.
     """
+    rows = [] if kept is None else kept.students.to_dict("records")
+    known = {(row["reach"], row["seed"]): row for row in rows}
     tried: dict[int, list[dict[str, Any]]] = {reach: [] for reach in study.reaches}
     while units := _next_units(study, tried):
-        run_side_by_side(_finish, units, study.workers, "students", threads=1)
+        new = [unit for unit in units if (unit.reach, unit.seed) not in known]
+        run_side_by_side(_finish, new, study.workers, "students", threads=1)
         for unit in units:
-            tried[unit.reach].append(gate(unit))
+            tried[unit.reach].append(known.get((unit.reach, unit.seed)) or gate(unit))
     reports = [report for reports in tried.values() for report in reports]
-    return collect(study, reports)
+    return collect(study, reports, kept)
 
 
 def _next_units(study: ReachStudy, tried: Mapping[int, list[dict[str, Any]]]) -> list[ReachUnit]:
@@ -234,15 +240,27 @@ def _next_units(study: ReachStudy, tried: Mapping[int, list[dict[str, Any]]]) ->
     return sorted(units, key=lambda unit: unit.seed)
 
 
-def collect(study: ReachStudy, reports: list[dict[str, Any]]) -> ReachResults:
+def collect(
+    study: ReachStudy, reports: list[dict[str, Any]], kept: ReachResults | None = None
+) -> ReachResults:
     """The tables of students with the given gates; arms only of the accepted ones."""
-    units = [ReachUnit(study, r["reach"], r["seed"]) for r in reports if r["accepted"]]
-    tables = [run_unit(unit) for unit in units]
-    tables = tables or [{name: pd.DataFrame(columns=_EMPTY[name]) for name in ("arms", "means")}]
-    arms, means = (pd.concat([t[name] for t in tables]) for name in ("arms", "means"))
+    accepted = [(report["reach"], report["seed"]) for report in reports if report["accepted"]]
+    known = {name: _by_student(getattr(kept, name)) for name in _OF_ACCEPTED} if kept else {}
+    tables = [
+        {name: of_student[each] for name, of_student in known.items()}
+        if known and each in known["arms"]
+        else run_unit(ReachUnit(study, *each))
+        for each in accepted
+    ]
+    tables = tables or [{name: pd.DataFrame(columns=_EMPTY[name]) for name in _OF_ACCEPTED}]
+    arms, means = (pd.concat([t[name] for t in tables]) for name in _OF_ACCEPTED)
     students = pd.DataFrame(reports, columns=None if reports else _EMPTY["students"])
     students = students.drop(columns="solved", errors="ignore")
     return ReachResults(students, *(t.reset_index(drop=True) for t in (arms, means)), {})
+
+
+def _by_student(table: pd.DataFrame) -> dict[tuple[int, int], pd.DataFrame]:
+    return {(int(reach), int(seed)): rows for (reach, seed), rows in table.groupby(UNIT)}
 
 
 def load_results(name: str = "reach") -> ReachResults:

@@ -147,6 +147,30 @@ def test_seeds_are_tried_in_turn_until_there_are_enough(
     assert len(results.arms) == results.students["accepted"].sum()
 
 
+def test_students_of_committed_results_are_not_made_again(monkeypatch):
+    made = []
+
+    def run(unit: ReachUnit) -> dict[str, pd.DataFrame]:
+        made.append((unit.reach, unit.seed))
+        arms = pd.DataFrame([unit.labels | {"arm": "galp", "num_solved": 10 * unit.seed}])
+        return {"arms": arms, "means": pd.DataFrame([unit.labels | {"teacher": "steady"}])}
+
+    def judge(unit: ReachUnit) -> dict[str, object]:
+        return unit.labels | {"short": 1.0, "whole": 0.1, "accepted": unit.seed != 1}
+
+    monkeypatch.setattr(study, "gate", judge)
+    monkeypatch.setattr(study, "run_unit", run)
+    values = replace(SMALL, students=2, most_seeds=9)
+    first = study.run_reach(values)
+    assert set(made) == {(reach, seed) for reach in (1, 4) for seed in (0, 2)}
+    made.clear()
+    more = study.run_reach(replace(values, students=3), first)
+    assert set(made) == {(1, 3), (4, 3)}
+    made.clear()
+    pd.testing.assert_frame_equal(study.run_reach(replace(values, students=3)).arms, more.arms)
+    assert len(made) == 12 and more.students["seed"].tolist() == [0, 1, 2, 3] * 2
+
+
 def test_the_gate_wants_single_moves_and_few_whole_problems(monkeypatch):
     shares = {"short": 1.0, "whole": 0.0}
     unit = ReachUnit(replace(SMALL, held_out=10, gate_short=0.9, gate_whole=0.3), 4, 0)
@@ -237,10 +261,10 @@ def test_make_world_writes_results_with_what_was_set_down(monkeypatch, capsys):
     means = pd.DataFrame({"reach": [1], "seed": [0], "teacher": ["steady"]})
     found = study.ReachResults(students, arms, means, {})
     asked = []
-    monkeypatch.setattr(__main__, "run_reach", lambda values: asked.append(values) or found)
+    monkeypatch.setattr(__main__, "run_reach", lambda *given: asked.append(given) or found)
     __main__.main("reach", workers=1)
     assert "1 arms of 2 students in world_reach" in capsys.readouterr().out
-    assert asked == [replace(load_study("reach"), workers=1)]
+    assert asked == [(replace(load_study("reach"), workers=1), None)]
     made = study.load_results().provenance
     # The number of workers changes no number, so what was set down stands there.
     assert made["values"] == asdict(load_study("reach"))
@@ -248,3 +272,14 @@ def test_make_world_writes_results_with_what_was_set_down(monkeypatch, capsys):
     assert made["seeds"] == [{"reach": 1, "accepted": [0], "rejected": []},
                              {"reach": 4, "accepted": [], "rejected": [0]}]  # fmt: skip
     assert {"date", "commit", "hours_since_last_start", "packages", "code"} <= set(made)
+    __main__.main("reach", students=5)
+    __main__.main("reach", students=6)
+    (values, kept), (_, last) = asked[1:]
+    assert values.students == 5
+    pd.testing.assert_frame_equal(kept.arms, arms)
+    origins = study.load_results().provenance["added_to"]
+    assert [origin["students"] for origin in origins] == [12, 5]
+    assert last.provenance["students"] == 5 and "preregistered" not in origins[0]
+    monkeypatch.setattr(__main__, "STUDENT_CODE", "another")
+    __main__.main("reach", students=6)
+    assert asked[-1][1] is None and "added_to" not in study.load_results().provenance
