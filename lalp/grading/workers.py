@@ -28,7 +28,10 @@ from lalp.grading.equivalence import UnreadableError, equivalent, number, rounds
 from lalp.shelf import read_records, write_records
 
 _START_LIMIT = 120.0  # seconds to start an interpreter, or to import sympy, on a busy machine
-_GRACE = 5.0  # seconds after the time limit when a worker without its parent ends itself
+# A worker's own clock counts the seconds that it computes, so a busy machine changes no outcome. By
+# the clock on the wall it may take so many times longer: it may wait for a core.
+_WAITING = 30.0
+_GRACE = 5.0  # seconds after that when a worker without its parent ends itself
 # Bytes beyond what a fresh worker maps: 10^10^10 must not fill the machine.
 _WORKER_MEMORY = 2 << 30
 _LOADING = "loading"
@@ -67,8 +70,9 @@ def grade_answers(
     r"""Grade answers against references in worker processes; equal pairs are graded once.
 
     Only workers read a text, so its content can end at most its worker. There are at most
-    ``num_workers`` worker processes, and each needs about 200 MB. A worker that takes longer than
-    ``time_limit`` seconds for an answer is killed and replaced. ``cache`` is a file with the grades
+    ``num_workers`` worker processes, and each needs about 200 MB. A worker that computes for longer
+    than ``time_limit`` seconds on an answer is replaced; time in which other processes have the
+    cores does not count. ``cache`` is a file with the grades
     of earlier calls, rewritten if there are new ones; grades by another version of this code,
     Math-Verify or sympy are not used.
 
@@ -145,15 +149,15 @@ class _Worker:
         try:
             process.stdin.write(json.dumps(astuple(answer)).encode() + b"\n")
             process.stdin.flush()
-            reply = self.read_line(self.time_limit)
+            reply = self.read_line(_WAITING * self.time_limit)
             if reply == _LOADING:  # it has met its first formula; that time does not count
-                reply = self.read_line(_START_LIMIT) and self.read_line(self.time_limit)
+                reply = self.read_line(_START_LIMIT) and self.read_line(_WAITING * self.time_limit)
         except OSError:
             reply = ""
         if reply:
             return Grade(*json.loads(reply))
-        self.stop()
-        return Grade("timeout" if reply is None else "error", None)
+        out_of_time = self.stop() == -signal.SIGPROF or reply is None
+        return Grade("timeout" if out_of_time else "error", None)
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start a process and wait until it is ready; if it fails, report its own message."""
@@ -181,23 +185,26 @@ class _Worker:
         readable, _, _ = select.select([stream], [], [], limit)
         return stream.readline().decode().strip() if readable else None
 
-    def stop(self) -> None:
-        """Kill the process, if there is one."""
+    def stop(self) -> int | None:
+        """Kill the process, if there is one, and tell how it has ended."""
         process, self.process = self.process, None
-        if process is not None:
-            process.kill()
-            process.communicate()  # closes the pipes, whatever they still hold
+        if process is None:
+            return None
+        process.kill()  # changes nothing about one that is ending already
+        process.communicate()  # closes the pipes, whatever they still hold
+        return process.returncode
 
 
 def _worker_command(time_limit: float) -> list[str]:
-    serve = f"from lalp.grading.workers import serve; serve({time_limit + _GRACE!r})"
-    return [sys.executable, "-P", "-c", serve]
+    limits = f"{time_limit!r}, {_WAITING * time_limit + _GRACE!r}"
+    return [sys.executable, "-P", "-c", f"from lalp.grading.workers import serve; serve({limits})"]
 
 
-def serve(last_resort: float) -> None:
+def serve(time_limit: float, last_resort: float) -> None:
     """A worker's main loop: a JSON answer per line in, its grade per line out.
 
-    The process ends itself if an answer takes ``last_resort`` seconds.
+    The process ends itself, by SIGPROF, if it computes for ``time_limit`` seconds on an answer, and
+    by SIGALRM if an answer takes ``last_resort`` seconds in all.
     """
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # a library's own output must not look like a reply
@@ -206,19 +213,24 @@ def serve(last_resort: float) -> None:
     @lru_cache(maxsize=1)
     def load() -> None:
         """Import Math-Verify and sympy while no clock runs, because it takes seconds."""
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        set_clocks(0, 0)
         print(_LOADING, file=replies, flush=True)
         same_expression("n", "n+1-1")
         _limit_memory()
         print("ready", file=replies, flush=True)
-        signal.setitimer(signal.ITIMER_REAL, last_resort)
+        set_clocks(time_limit, last_resort)
+
+    def set_clocks(computing: float, in_all: float) -> None:
+        """The default action of both signals ends the process, whatever it is doing."""
+        signal.setitimer(signal.ITIMER_PROF, computing)
+        signal.setitimer(signal.ITIMER_REAL, in_all)
 
     _limit_memory()
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_REAL, last_resort)  # its default action ends the process
+        set_clocks(time_limit, last_resort)
         grade = grade_text(Answer(*json.loads(line)), load)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        set_clocks(0, 0)
         print(json.dumps(astuple(grade)), file=replies, flush=True)
 
 

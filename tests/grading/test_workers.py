@@ -1,8 +1,11 @@
 """Grading in worker processes, and the cache of grades."""
 
 import json
+import signal
+import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -40,12 +43,14 @@ def test_hostile_expressions_end_and_do_not_block_the_others():
 
 
 FAKE_WORKER = """
-import json, sys, time
+import json, os, signal, sys, time
 print("ready", flush=True)
 for line in sys.stdin:
     reference, answer, _ = json.loads(line)
     if answer == "h+1":
         time.sleep(60)
+    if answer == "c+1":
+        os.kill(os.getpid(), signal.SIGPROF)
     if answer == "d+1":
         sys.exit(1)
     print(json.dumps(["correct" if reference == "n" else "wrong", answer]), flush=True)
@@ -60,21 +65,53 @@ def fake_worker(monkeypatch):
         command = [sys.executable, "-c", script]
         monkeypatch.setattr(workers, "_worker_command", lambda limit: command)
 
+    # A hanging worker computes nothing, so the clock on the wall ends it.
+    monkeypatch.setattr(workers, "_WAITING", 1.0)
     use()
     return use
 
 
 @pytest.mark.parametrize("num_workers", [1, 3])
 def test_a_hanging_and_a_dying_item_cost_only_themselves(fake_worker, num_workers):
-    answers = ["1+n", "h+1", "2+n", "d+1", "3+n", *(f"{k}n" for k in range(4, 60))]
+    answers = ["1+n", "h+1", "2+n", "d+1", "c+1", "3+n", *(f"{k}n" for k in range(4, 60))]
     start = time.perf_counter()
     pairs = [("n", answer) for answer in answers]
     grades = grade_answers(pairs, num_workers=num_workers, time_limit=0.5)
     outcomes = dict(zip(answers, (grade.outcome for grade in grades), strict=True))
-    assert outcomes.pop("h+1") == "timeout"
+    assert outcomes.pop("h+1") == outcomes.pop("c+1") == "timeout"
     assert outcomes.pop("d+1") == "error"
     assert set(outcomes.values()) == {"correct"}
     assert time.perf_counter() - start < 10
+
+
+def test_only_the_seconds_that_a_worker_computes_count():
+    worker = workers._Worker(time_limit=1.0)
+    process = worker.start()
+    long = Answer("7", r"\lfloor 10^{10^{10}} \rfloor")
+    with ThreadPoolExecutor(1) as thread:
+        # It stands still for longer than its limit, as on a machine whose cores others use.
+        process.send_signal(signal.SIGSTOP)
+        waiting = thread.submit(worker.grade, Answer("n", "2n/2"))
+        time.sleep(1.5)
+        process.send_signal(signal.SIGCONT)
+        assert waiting.result().outcome == "correct"
+    assert worker.process is process
+    assert worker.grade(long).outcome in ("timeout", "error")
+    assert worker.process is None
+
+
+def test_a_worker_that_computes_too_long_ends_itself():
+    program = (
+        "from lalp.grading import workers\n"
+        "workers.grade_text = lambda *_: [0 for _ in iter(int, 1)]\n"
+        "workers.serve(0.5, 100)"
+    )
+    command = [sys.executable, "-P", "-c", program]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    process.stdin.write(b'["n", "2n", false]\n')
+    process.stdin.flush()
+    assert process.wait(timeout=60) == -signal.SIGPROF
 
 
 def test_a_worker_that_does_not_start_says_why(fake_worker):
