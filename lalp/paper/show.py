@@ -20,16 +20,18 @@ from lalp.paper.tables import TABLES
 from lalp.scoring.columns import column_window, score_label
 from lalp.stats import Estimate
 
+# What is left of sums that are 0: no measured number is so small.
+_ROUNDING = 1e-15
 MOST_ROWS = 12
 """Rows that a table shows at once; the others are behind "more"."""
 
 # Names for readers of a column, or of a value that fills a cell.
 WORDS = {
-    "32t": "chunks of 32 tokens",
     "casl": "CASL",
     "galp": "GALP",
     "galp-lowest": "lowest GALP",
     "galp-tail": "GALP, tails",
+    "cut": "cut to equal length",
     "high": "to",
     "lalp": "LALP",
     "lalp full prefix": "LALP, full prefix",
@@ -46,6 +48,7 @@ WORDS = {
     "rsr": "RSR",
     "run": "here",
     "tau": "Kendall tau",
+    "unmarked": "without marks of thought",
 }
 # Mark, background and text of each verdict. Mark and word identify it without the colour.
 _VERDICT_STYLES = {
@@ -59,6 +62,9 @@ _VERDICT_STYLES = {
 _SCORE = re.compile(
     r"\b(random like |random, mix of )?(galp|lalp|rsr)(-lowest|-tail)?(@(\d+%?|all))?(?![\w./@-])"
 )
+# A splitter into chunks of so many tokens; a percent sign without the space before it.
+_CHUNKS = re.compile(r"\b(\d+)t\b")
+_PERCENT = re.compile(r"(?<=\d)%")
 # A cell that names a notebook links to it.
 _NOTEBOOK = re.compile(r"\d\d_[a-z_]+")
 
@@ -269,6 +275,8 @@ def in_words(name: str) -> str:
         return score_label(name)
     if of_window := re.fullmatch(r"([a-z-]+)@(\d+%?|all)", name):
         return f"{WORDS.get(of_window[1], of_window[1])}, w = {of_window[2]}"
+    if chunks := _CHUNKS.fullmatch(name):
+        return f"chunks of {chunks[1]} tokens"
     plain = re.fullmatch(r"(?:num_)?([a-z]+(?:_[a-z]+)*)", name)
     return plain[1].replace("_", " ") if plain else name
 
@@ -279,8 +287,11 @@ def name_scores(text: str) -> str:
     Example:
         >>> name_scores("random like lalp minus galp +0.10, lalp@4 minus lalp-lowest +0.20")
         'random, same teachers as LALP minus GALP +0.10, LALP, w = 4 minus lowest LALP +0.20'
+        >>> name_scores("32t: GALP in 4% of draws")
+        'chunks of 32 tokens: GALP in 4 % of draws'
     """
-    return _SCORE.sub(lambda found: in_words(found[0]), text)
+    named = _CHUNKS.sub(lambda found: in_words(found[0]), text)
+    return _PERCENT.sub(" %", _SCORE.sub(lambda found: in_words(found[0]), named))
 
 
 def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
@@ -347,11 +358,13 @@ def write_number(value: float, decimals: int = 2) -> str:
     """A number with ``decimals`` digits after the point; a smaller one keeps its first digit.
 
     Example:
-        >>> [write_number(x) for x in (-1.234, 0.0042, 2e-06, -0.0, 36641.0)]
+        >>> [write_number(x) for x in (-1.234, 0.0042, 2e-06, -7e-19, 36641.0)]
         ['-1.23', '0.004', '2e-06', '0.00', '36,641.00']
     """
+    if abs(value) < _ROUNDING:
+        value = 0.0
     if value != 0 and abs(value) < 0.5 * 10**-decimals:
-        return f"{value:.1g}" if abs(value) >= 1e-4 else f"{value:.0e}"
+        return f"{value:.1g}" if float(f"{abs(value):.0e}") > 1e-4 else f"{value:.0e}"
     return f"{value + 0.0:,.{decimals}f}"  # -0.0 is written as 0
 
 

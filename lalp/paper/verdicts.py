@@ -20,6 +20,8 @@ from lalp.paper.tables import FIGURES, TABLES, ReferenceFigure
 # people train on.
 KINDS = ("real text", "made-up text", "made-up world", "algebra")
 VERDICTS = ("holds", "does not hold", "not resolved", "not testable at this scale", "not run")
+# Columns whose texts hold numbers of this run.
+_IN_WORDS = ("run", "why", "needs")
 _PAPER_ITEMS: dict[str, ReferenceFigure] = {
     **{f"Table {number}": table for number, table in TABLES.items()},
     **{f"Fig. {number}": figure for number, figure in FIGURES.items()},
@@ -111,7 +113,7 @@ def decide(*, holds: bool, fails: bool, testable: bool = True) -> str:
 def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
     """Verdicts as a table, one row each, in the given order, with the names that a reader knows."""
     table = pd.DataFrame(list(verdicts), columns=[field.name for field in fields(Verdict)])
-    return table.assign(run=table["run"].map(name_scores))
+    return table.assign(**{name: table[name].map(name_scores) for name in _IN_WORDS})
 
 
 def save_verdicts(verdicts: Sequence[Verdict], notebook: str, profile: str) -> ShownTable:

@@ -316,7 +316,7 @@ def in_short(scores: pd.DataFrame, ranked: Ranked, chosen: Chosen, window: str) 
         >>> scores = example_scores()
         >>> print(in_short(scores, rank(scores), choose(scores, "4"), "4"))
         <ul>
-        <li><b>Teachers.</b> GALP: Bob is first (not settled). LALP, w = 4: Ada is first (not settled).</li>
+        <li><b>Teachers.</b> By GALP, the teacher Bob is first (not settled). By LALP, w = 4, the teacher Ada is first (not settled).</li>
         <li><b>Choice.</b> GALP and LALP, w = 4 choose the same response to 0 % of the prompts.</li>
         <li><b>Mix.</b> GALP takes 100 % of its responses from Bob. LALP, w = 4 takes 100 % of its responses from Ada.</li>
         </ul>
@@ -339,7 +339,7 @@ def _first_places(scores: pd.DataFrame, columns: Sequence[str]) -> str:
         place = first_place(scores, column)
         sure = "settled" if place.is_settled else "not settled"
         sure = sure if place.num_prompts > 1 else "on one prompt, so nobody can say how sure"
-        found.append(f"{score_label(column)}: {place.teacher} is first ({sure}).")
+        found.append(f"By {score_label(column)}, the teacher {place.teacher} is first ({sure}).")
     return " ".join(found) or "No score ranks the teachers."
 
 

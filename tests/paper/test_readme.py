@@ -299,7 +299,7 @@ def test_more_prompts_of_champ():
     (shares,) = [one for name, one in found.items() if "takes its responses" in name]
     assert "shares shift by 7.32 [4.27, 14.63] points" in shares["why"]
     assert "probability 0.12" in shares["why"]
-    assert "shift by 7 points [4, 15]; two rules of equal taste would differ as much with" in TEXT
+    assert "shift by 7 points [4, 15]; two rules with the same preferences would differ as" in TEXT
 
 
 def test_first_tokens_and_later_scores(champ):

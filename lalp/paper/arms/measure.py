@@ -22,6 +22,7 @@ import pandas as pd
 from lalp.errors import InputError
 from lalp.paper.arms.grid import ArmResults
 from lalp.paper.rechecks import describe_made
+from lalp.scoring.columns import lalp_column
 from lalp.stats import (
     Estimate,
     holm,
@@ -51,6 +52,21 @@ def baselines(arms: pd.DataFrame) -> dict[str, str]:
         group: next(name for name in ("random", "lowest", "all", *found) if name in found)
         for group, found in names.items()
     }
+
+
+def name_windows(table: pd.DataFrame) -> pd.DataFrame:
+    """A table whose arms in the comparison of windows have the name of their score.
+
+    Example:
+        >>> arms = {"group": ["windows", "rules"], "arm": ["0", "galp"], "base": ["all", "random"]}
+        >>> name_windows(pd.DataFrame(arms))[["arm", "base"]].values.tolist()
+        [['lalp@0', 'lalp@all'], ['galp', 'random']]
+    """
+    of_windows = table["group"].str.startswith("windows")
+    columns = [name for name in ("arm", "base") if name in table]
+    return table.assign(
+        **{name: table[name].mask(of_windows, table[name].map(lalp_column)) for name in columns}
+    )
 
 
 def _beside(

@@ -7,6 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from lalp.paper.arms.measure import name_windows
 from lalp.paper.conditioning.plots import MARKERS
 from lalp.paper.figures import FULL_WIDTH, SCORE_COLORS, label_ends
 from lalp.paper.show import in_words
@@ -45,7 +46,7 @@ def plot_arms(table: pd.DataFrame, xlabel: str, title: str, line: float | None =
         title: The run that they belong to.
         line: Where to draw a dashed line, for example at no change.
     """
-    measures = list(dict.fromkeys(table["measure"]))
+    table, measures = name_windows(table), list(dict.fromkeys(table["measure"]))
     # A line for every comparison's heading, which has no arm, and for each of its arms. The
     # untrained student stands alone, without a heading.
     lines = []

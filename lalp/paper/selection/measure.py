@@ -14,7 +14,7 @@ from lalp.paper.estimates import bootstrap
 from lalp.selection.matched import select_random_matched
 from lalp.selection.ranking import teacher_differences
 from lalp.selection.rules import agreement, select, teacher_mix
-from lalp.stats import Estimate, holm, wilson_interval
+from lalp.stats import Estimate, holm, needed_text, units_needed, wilson_interval
 
 
 def order_table(rankings: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -142,6 +142,18 @@ def changed_teachers(galp: pd.DataFrame, lalp: pd.DataFrame) -> Estimate:
     share = float((both["teacher_x"] != both["teacher_y"]).mean())
     low, high = wilson_interval(share, len(both))
     return Estimate(100 * share, 100 * low, 100 * high, len(both))
+
+
+def prompts_to_move(galp: pd.DataFrame, lalp: pd.DataFrame) -> str:
+    """How many prompts would resolve a shift of the teachers' shares, in words for a verdict.
+
+    By the teacher whose share shifts most, at Bonferroni's level over all teachers.
+    """
+    sides = [one.set_index("prompt_id")["teacher"] for one in (galp, lalp)]
+    teachers = sorted({*sides[0], *sides[1]})
+    shifts = {t: (sides[1].eq(t).astype(float) - sides[0].eq(t)).dropna() for t in teachers}
+    most = max(teachers, key=lambda teacher: abs(shifts[teacher].mean()))
+    return needed_text(units_needed(shifts[most].tolist(), level=0.05 / len(teachers)))
 
 
 def moved_interval(galp: pd.DataFrame, lalp: pd.DataFrame, num_resamples: int, seed: int) -> Moved:

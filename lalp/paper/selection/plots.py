@@ -65,13 +65,14 @@ def plot_mixes(mixes: pd.DataFrame) -> Figure:
     """Composition of each selection by teacher (paper, Table 8): percent, from `mix_table`."""
     colors = teacher_colors(mixes.columns)
     fig, axis = plt.subplots(figsize=(FULL_WIDTH, 0.5 * len(mixes) + 1.2))
-    left = mixes.cumsum(axis=1) - mixes
+    left, places = mixes.cumsum(axis=1) - mixes, range(len(mixes))
     inside = {"label_type": "center", "color": "white", "fontsize": "small"}
     for teacher, shares in mixes.items():
         style = {"left": left[teacher], "color": colors[teacher], "label": teacher}
-        bars = axis.barh(mixes.index, shares, **style)
+        bars = axis.barh(places, shares, **style)
         # A narrower bar has no room for a number.
         axis.bar_label(bars, [f"{v:.0f}" if v >= 4 else "" for v in shares], **inside)
+    axis.set_yticks(places, [in_words(name) for name in mixes.index])
     axis.invert_yaxis()
     axis.set(xlabel="responses chosen per teacher (%)", xlim=(0, 100))
     axis.grid(axis="y", visible=False)
@@ -145,11 +146,8 @@ def plot_step_length(pairs: pd.DataFrame) -> Figure:
 
 
 def _short_label(column: str) -> str:
-    name, _, window = column.partition("@")
-    labels = {"galp": "GALP", "lalp": "LALP", "rsr": "RSR (negated)"}
-    labels |= {"galp-tail": "GALP, tails", "lalp-tail": "LALP, tails"}
-    label = labels.get(name, name)
-    return f"{label}, w = {window}" if window else label
+    # The higher, the better, like the other scores.
+    return "RSR (negated)" if column == "rsr" else in_words(column)
 
 
 def plot_splitter_sensitivity(means: pd.DataFrame) -> Figure:

@@ -18,6 +18,7 @@ from lalp.paper.estimates import bootstrap
 from lalp.paper.profiles import Profile
 from lalp.paper.selection.measure import changed_teachers, moved_interval
 from lalp.paper.selection.splitters import splitter_column
+from lalp.paper.show import in_words
 from lalp.paper.traces.plan import CONTROLS, committed_scores
 from lalp.paper.traces.pool import DATA_SETS, MAIN_TEACHERS, SIMILAR_LENGTH
 from lalp.scoring.columns import GALP, lalp_column
@@ -330,14 +331,19 @@ def with_controls(verdict: str, controls: Mapping[str, str]) -> tuple[str, str]:
         ('does not hold', 'under similar length: not resolved')
     """
     if verdict != "holds":
-        other = [f"under {name}: {said}" for name, said in controls.items() if said != verdict]
+        other = [
+            f"under {in_words(name)}: {said}" for name, said in controls.items() if said != verdict
+        ]
         return verdict, "; ".join(other)
     ruling = {name: controls[name] for name in ("similar length", "cut") if name in controls}
     against = [name for name, said in ruling.items() if said == "does not hold"]
     if against:
-        return "not resolved", f"may be due to length ({', '.join(against)})"
+        return "not resolved", f"may be due to length ({', '.join(map(in_words, against))})"
     unsure = [name for name, said in ruling.items() if said == "not resolved"]
-    return verdict, f"not shown beyond length ({', '.join(unsure)})" if unsure else ""
+    return (
+        verdict,
+        f"not shown beyond length ({', '.join(map(in_words, unsure))})" if unsure else "",
+    )
 
 
 def similar_length(scores: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from scipy import stats
 
 from lalp.paper.estimates import row_estimates
 from lalp.paper.rechecks import describe_made
+from lalp.paper.show import in_words
 from lalp.paper.tables import TABLES
 from lalp.paper.world.settings import (
     CONTROL,
@@ -499,7 +500,13 @@ def study_values(results: Mapping[str, WorldResults]) -> pd.DataFrame:
     facts = ("date", "commit", "hours_since_last_start", "cores")
     made = {name: run.provenance for name, run in results.items()}
     values = {name: {key: run[key] for key in facts} | run["values"] for name, run in made.items()}
-    return pd.DataFrame(values).map(lambda value: str(value).strip("[]"))
+    return pd.DataFrame(values).map(
+        lambda value: (
+            ", ".join(in_words(str(one)) for one in value)
+            if isinstance(value, list)
+            else str(value)
+        )
+    )
 
 
 def describe_scale(results: WorldResults) -> str:
