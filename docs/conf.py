@@ -66,6 +66,8 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
+# Two hundred pages of source code do not repeat the list of all pages, which takes long to draw.
+html_sidebars = {"_modules/**": ["navbar-logo.html", "search-button-field.html"]}
 html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 templates_path = ["_templates"]
