@@ -1,7 +1,7 @@
 # Everything from a fresh clone with Python 3.11, make and git: `make all`, `make test`.
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all test lint unit notebooks-check lab site fuzz kills cluster-kills bench bench-gpu families results arms traces-arms world refresh \
+.PHONY: all test lint unit notebooks-check lab site fuzz kills cluster-kills bench bench-gpu families results arms traces-arms world words refresh \
   clean distclean help setup plan dryrun pipeline torch-range
 .DEFAULT_GOAL := help
 
@@ -162,6 +162,9 @@ traces-arms: | $(READY) ## fine-tune a student on long traces: 12 minutes on a l
 world: | $(READY) ## step world over more seeds, and keep the results (PROFILE=standard; long, controls, reach: hours; reach: STUDENTS=4)
 	$(PY) -m lalp.paper.world$(if $(filter reach%,$(PROFILE)),.reach) --profile $(if $(filter file,$(origin PROFILE)),standard,$(PROFILE)) \
 	  $(if $(STUDENTS),--students $(STUDENTS))
+
+words: | $(READY) ## fine-tune a student on word problems, after PILOT=1: hours with bfloat16 units or a GPU (WORKERS=6)
+	$(PY) -m lalp.paper.words$(if $(PILOT),.pilot) $(if $(WORKERS),--workers $(WORKERS))
 
 # The plan of a profile: rsr has commands of its own. Stages run by Snakemake: ON=slurm, kubernetes or
 # the folder of another profile of it; ARGS are its options, and files to make.

@@ -150,7 +150,7 @@ def train_run(run: Run) -> None:
         run.setup.recipe,
         seed=run.seed,
         held_out=run.setup.held_out,
-        evaluations=1,
+        evaluations=run.setup.evaluations,
         progress=False,
     )
 

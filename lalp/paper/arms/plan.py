@@ -52,6 +52,7 @@ class Setup:
     problems: tuple[Prompt, ...]  # Held out too, with reference answers
     samplings: tuple[Sampling, ...]  # Every problem is answered once with each of them
     rows: int | None = None  # Answers drawn at once; None: as in `lalp.sampling.samples.generate`
+    evaluations: int = 1  # Times that NLL is measured in training; 1: after it
 
 
 @dataclass(frozen=True)

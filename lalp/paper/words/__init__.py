@@ -1,0 +1,1 @@
+"""Word problems: a pretrained student on worded arithmetic whose answers a program checks."""
