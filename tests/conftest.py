@@ -38,7 +38,11 @@ TRAINING_TEXT = [
     "Therefore the answer is 12. Let us check: 3 * 4 = 12.",
 ]
 
-torch.set_num_threads(2)
+# Two processes with two threads each would wait for one another on two cores, and take three times
+# as long. The same holds for the processes that tests start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 # What tests of the real student compute is kept for the next run, and never in the user's folders.
 os.environ.setdefault("LALP_CACHE", str(Path(__file__).parents[1] / "build"))
 
