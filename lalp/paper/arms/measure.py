@@ -63,10 +63,15 @@ def name_windows(table: pd.DataFrame) -> pd.DataFrame:
         [['lalp@0', 'lalp@all'], ['galp', 'random']]
     """
     of_windows = table["group"].str.startswith("windows")
-    columns = [name for name in ("arm", "base") if name in table]
-    return table.assign(
-        **{name: table[name].mask(of_windows, table[name].map(lalp_column)) for name in columns}
-    )
+    named = {
+        name: [
+            lalp_column(arm) if mine else arm
+            for arm, mine in zip(table[name], of_windows, strict=True)
+        ]
+        for name in ("arm", "base")
+        if name in table
+    }
+    return table.assign(**named)
 
 
 def _beside(
