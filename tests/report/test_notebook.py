@@ -80,7 +80,8 @@ def test_two_teachers_and_windows_have_all_figures(run):
     assert "Note: only 4 prompts in common under galp, lalp@1, lalp@4" in said
     assert 'class="lalp-heat-map"' in said
     short = said[: said.index("</ul>")]
-    assert re.search(r"GALP: [AB] is first \((not )?settled\)\. LALP, w = 1: [AB] is first", short)
+    assert re.search(r"By GALP, the teacher [AB] is first \((not )?settled\)\.", short)
+    assert re.search(r"By LALP, w = 1, the teacher [AB] is first", short)
     assert re.search(r"choose the same response to \d+ % of the prompts\.", short)
     assert re.search(r"LALP, w = 1 takes \d+ % of its responses from [AB]\.", short)
     assert "a row for each response: True" in said and "False" not in said

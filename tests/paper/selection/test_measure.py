@@ -14,7 +14,7 @@ from lalp.paper.selection import measure, plots
 from lalp.paper.selection.splitters import compare_splitters
 from lalp.paper.selection.variants import context_minus_weighting, first_token_table
 from lalp.selection.ranking import prompts_enough, rank_teachers
-from lalp.stats import holm
+from lalp.stats import holm, units_needed
 from tests.paper.selection.test_splitters import frame_of, profile_of
 from tests.paper.verdict_cells import run_verdict_cells
 from tests.selection.score_tables import tokens_table
@@ -40,6 +40,15 @@ def test_the_interval_of_moved_by_hand():
     assert found.number.value == 50
     assert (found.number.low, found.number.high) == pytest.approx((50 - reach, 50 + reach))
     assert found.chance == pytest.approx(1 / 2, abs=0.02)  # of two signs, two of four draws agree
+
+
+def test_what_would_resolve_a_shift_by_hand():
+    before = pd.DataFrame({"prompt_id": list("pqrs"), "teacher": list("AAAB")})
+    after = before.assign(teacher=list("BBAB"))
+    # A's share falls by two of four: -1, -1, 0, 0. There are two teachers, so half the level.
+    needed = units_needed([-1.0, -1.0, 0.0, 0.0], level=0.025)
+    assert measure.prompts_to_move(before, after) == f"{needed:.0f} prompts"
+    assert measure.prompts_to_move(before, before) == "no number of prompts: no difference"
 
 
 def test_moved_counts_each_response_once():
