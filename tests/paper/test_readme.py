@@ -214,9 +214,9 @@ CLAIMS = {one["claim"]: one for one in rows("overview.csv")}
         ("LALP and GALP order", "run", "p = 0.002", "(interaction, p = 0.002)"),
         ("LALP and GALP order", "run", "0.080 [0.021, 0.139]", "0.08 nats [0.02, 0.14] more"),
         ("LALP and GALP order", "needs", "500 prompts", "some 500 prompts would settle both"),
-        ("As the window grows", "run", "5% 0.81, 10% 0.64, 25% 0.40", "from 0.8 standard devia"),
+        ("As the window grows", "run", "5 % 0.81, 10 % 0.64, 25 % 0.40", "from 0.8 standard devia"),
         ("As the window grows", "needs", "45 prompts", "45 prompts would resolve the first"),
-        ("A quarter of the prompts", "run", "first in 83% of draws", "first in 83 % of draws"),
+        ("A quarter of the prompts", "run", "first in 83 % of draws", "first in 83 % of draws"),
         ("A quarter of the prompts", "needs", "500 prompts", "some 500 prompts would settle it"),
         (
             "LALP takes its responses",
@@ -225,7 +225,7 @@ CLAIMS = {one["claim"]: one for one in rows("overview.csv")}
             "shares shift by 8 points [3, 19]",
         ),
         ("LALP takes its responses", "why", "probability 0.54", "0.54 by chance alone"),
-        ("LALP takes its responses", "needs", "180 prompts", "180 prompts would resolve it"),
+        ("LALP takes its responses", "needs", "260 prompts", "260 prompts would resolve it"),
         ("GALP's margin is diluted", "run", "1.00 [0.99, 1.01]", "is 1.00 [0.99, 1.01] of GALP's"),
     ],
 )
@@ -599,7 +599,7 @@ def test_long_traces_and_what_is_chosen():
             "under similar length: not resolved",
             "of similar length it is not resolved",
         ),
-        ("A quarter of the problems finds", "run", "MATH: 100% of subsets of 32", "in every draw"),
+        ("A quarter of the problems finds", "run", "MATH: 100 % of subsets of 32", "in every draw"),
         ("The gap grows with", "verdict", "holds", "grows with position for every teacher"),
         (
             "The gap grows with",
@@ -645,7 +645,7 @@ def test_how_long_traces_interact(teachers, said):
 def test_the_sweep_of_long_traces():
     (found,) = [one for name, one in CLAIMS.items() if "window grows" in name and "long" in name]
     assert found["verdict"] == "not resolved"
-    assert "at 5%: 0 of 6 pairs turn, 4 stay" in found["run"]
+    assert "at 5 %: 0 of 6 pairs turn, 4 stay" in found["run"]
     assert "nats: 5% 0.07, 10% 0.04, 25% 0.01" in found["run"]
     assert "from 0.07 nats at 5 % to 0.01 at 25 %; but at 5 % 0 of 6 pairs turn and 4 stay" in TEXT
 

@@ -257,7 +257,7 @@ def encode(ids: Sequence[str], unit: Unit) -> str:
 
 
 def decode(chosen: str, unit: Unit) -> list[str]:
-    """The response ids of an `encode`d selection; InputError if it is not one of this seed."""
+    """The response ids of a selection by `encode`; InputError if it is not one of this seed."""
     if len(chosen) != unit.study.problems:
         raise InputError(f"seed {unit.seed}: {chosen!r} is no selection of its problems")
     ids = []

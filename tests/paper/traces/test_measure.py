@@ -170,12 +170,16 @@ def test_the_pooled_verdict_counts_unless_the_data_sets_contradict_each_other():
         (
             "holds",
             {"similar length": "holds", "cut": "does not hold"},
-            "may be due to length (cut)",
+            "may be due to length (cut to equal length)",
         ),
-        ("holds", {"cut": "not resolved"}, "not shown beyond length (cut)"),
-        ("does not hold", {"cut": "holds"}, "under cut: holds"),
+        ("holds", {"cut": "not resolved"}, "not shown beyond length (cut to equal length)"),
+        ("does not hold", {"cut": "holds"}, "under cut to equal length: holds"),
         ("does not hold", {"cut": "does not hold"}, ""),
-        ("not resolved", {"cut": "holds", "unmarked": "not resolved"}, "under cut: holds"),
+        (
+            "not resolved",
+            {"cut": "holds", "unmarked": "not resolved"},
+            "under cut to equal length: holds",
+        ),
     ],
 )
 def test_controls_of_length_take_a_verdict_back(verdict, controls, expected):

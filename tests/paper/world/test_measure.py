@@ -313,7 +313,7 @@ def test_students_and_values_of_a_study_are_counted_and_listed():
     values = measure.study_values({"long": SimpleNamespace(provenance=made)})["long"]
     assert values.to_dict() == {
         "date": "2026-11-23", "commit": "abc", "hours_since_last_start": "2.5", "cores": "2",
-        "seeds": "5", "families": "'registers', 'chain'",
+        "seeds": "5", "families": "registers, chain",
     }  # fmt: skip
     run = SimpleNamespace(arms=study_tables(seeds=2).arms, provenance=made)
     assert measure.describe_scale(run) == (
