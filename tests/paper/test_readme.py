@@ -646,7 +646,7 @@ def test_the_sweep_of_long_traces():
     (found,) = [one for name, one in CLAIMS.items() if "window grows" in name and "long" in name]
     assert found["verdict"] == "not resolved"
     assert "at 5 %: 0 of 6 pairs turn, 4 stay" in found["run"]
-    assert "nats: 5% 0.07, 10% 0.04, 25% 0.01" in found["run"]
+    assert "nats: 5 % 0.07, 10 % 0.04, 25 % 0.01" in found["run"]
     assert "from 0.07 nats at 5 % to 0.01 at 25 %; but at 5 % 0 of 6 pairs turn and 4 stay" in TEXT
 
 

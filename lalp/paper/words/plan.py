@@ -46,8 +46,8 @@ _PLANNED = {key: settings.PREREGISTERED[key] for key in ("teachers", "arms")}
 # A response's place among all candidates of its problem, as one character.
 _PLACES, _NONE = ascii_letters + digits, "-"
 
+# Rows by table: what a stage adds to the results.
 Rows = dict[str, list[dict[str, Any]]]
-"""Rows by table: what a stage adds to the results."""
 
 
 @dataclass(frozen=True)
