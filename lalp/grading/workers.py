@@ -72,9 +72,8 @@ def grade_answers(
     Only workers read a text, so its content can end at most its worker. There are at most
     ``num_workers`` worker processes, and each needs about 200 MB. A worker that computes for longer
     than ``time_limit`` seconds on an answer is replaced; time in which other processes have the
-    cores does not count. ``cache`` is a file with the grades
-    of earlier calls, rewritten if there are new ones; grades by another version of this code,
-    Math-Verify or sympy are not used.
+    cores does not count. ``cache`` is a file with the grades of earlier calls, rewritten if there
+    are new ones; grades by another version of this code, Math-Verify or sympy are not used.
 
     Example:
         >>> answers = [Answer("7", r"So it is \boxed{7.0}."), Answer("7", "8")]

@@ -18,16 +18,17 @@ from jaxtyping import Float
 from scipy import stats
 
 from lalp.paper.arms.grid import BEFORE
-from lalp.paper.words.settings import CONTRASTS, PREDICTIONS, PREREGISTERED, PRIMARY
-from lalp.paper.words.study import WordResults
-from lalp.paper.world.reach.measure import (
+from lalp.paper.contrasts import (
     contrast_values,
     intercepts_error,
     mean_squares,
-    two_level_bootstrap,
+    outcome,
+    spread_columns,
     variance_components,
 )
-from lalp.stats import Estimate, detectable, holm, p_value, power_of, t_interval
+from lalp.paper.words.settings import CONTRASTS, PREDICTIONS, PREREGISTERED, PRIMARY
+from lalp.paper.words.study import WordResults
+from lalp.stats import Estimate, holm, p_value, t_interval
 
 PLANNED: float = PREREGISTERED["planned"]
 """The difference for which power is computed."""
@@ -116,10 +117,11 @@ def contrast_row(
 ) -> dict[str, float]:
     """One contrast, as `contrast_table` has it; ``level`` is the strictest of its family."""
     values = contrast_values(grid, arms, weights)
-    own = values.mean(axis=1)
-    seeds, (model, p_model) = t_interval(own), model_estimate(grid, arms, weights)
-    resampled, p_seeds = two_level_bootstrap(values), p_value(seeds)
-    spread = float(own.std(ddof=1)) if len(own) > 1 else math.nan
+    seeds, (model, p_model) = (
+        t_interval(values.mean(axis=1)),
+        model_estimate(grid, arms, weights),
+    )
+    p_seeds = p_value(seeds)
     return {
         "difference": seeds.value,
         # NaN with one seed, whatever the model says: it cannot tell arms from seeds.
@@ -128,13 +130,8 @@ def contrast_row(
         "p": float(np.maximum(p_seeds, p_model)),
         "p_seeds": p_seeds,
         "p_model": p_model,
-        "num_seeds": len(own),
-        "num_above": int((own > 0).sum()),
-        "spread": spread,
-        "power": power_of(PLANNED, spread, len(own), level),
-        "detectable": detectable(spread, len(own), level=level),
-        "bootstrap_low": resampled.low,
-        "bootstrap_high": resampled.high,
+        "num_seeds": seeds.num_units,
+        **spread_columns(values, PLANNED, level),
     }
 
 
@@ -183,21 +180,6 @@ def predictions(contrasts: pd.DataFrame, num_seeds: int) -> dict[str, str]:
         if name in primary.index and primary.loc[name, "num_seeds"] >= num_seeds:
             found[name] = outcome(predicted, primary.loc[name])
     return found
-
-
-def outcome(predicted: str, row: pd.Series) -> str:
-    """By the rule for ``above`` or ``at most``, from ``low``, ``high`` and ``p_holm``.
-
-    Example:
-        >>> row = pd.Series({"low": -0.2, "high": -0.1, "p_holm": 0.01})
-        >>> outcome("above", row), outcome("at most", row)
-        ('contradicted', 'borne out')
-    """
-    sure = row["p_holm"] < _LEVEL
-    above, below = row["low"] > 0 and sure, row["high"] < 0 and sure
-    if predicted == "above":
-        return "borne out" if above else "contradicted" if below else "undecided"
-    return "contradicted" if above else "borne out" if row["high"] <= 0 else "undecided"
 
 
 def untaught(contrasts: pd.DataFrame) -> list[str]:

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from lalp.paper import contrasts as shared
 from lalp.paper.words import measure
 from lalp.paper.words.settings import ARMS, CONTRASTS, PREDICTIONS
 from lalp.paper.words.study import WordResults
-from lalp.paper.world.reach import measure as reach_measure
 from lalp.stats import holm
 
 EFFECTS = dict.fromkeys(ARMS, 0.4) | {"before training": 0.12, "leaping": 0.02, "lalp": 0.62,
@@ -42,7 +42,7 @@ def made_results(seeds: int = 6, problems: int = 80) -> WordResults:
 @pytest.fixture(autouse=True, scope="module")
 def few_resamples() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reach_measure, "_RESAMPLES", 50)
+        patch.setattr(shared, "_RESAMPLES", 50)
         yield
 
 
@@ -154,9 +154,7 @@ def test_the_model_is_least_squares_with_a_level_for_each_problem():
     ],
 )
 def test_what_becomes_of_a_prediction(predicted, low, high, p, expected):
-    assert (
-        measure.outcome(predicted, pd.Series({"low": low, "high": high, "p_holm": p})) == expected
-    )
+    assert shared.outcome(predicted, pd.Series({"low": low, "high": high, "p_holm": p})) == expected
 
 
 def test_what_the_tables_were_made_to_hold_is_found(results, contrasts):

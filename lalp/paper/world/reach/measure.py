@@ -15,19 +15,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from lalp.paper.contrasts import (
+    contrast_values,
+    intercepts_error,
+    outcome,
+    spread_columns,
+    variance_components,
+)
 from lalp.paper.world.reach.settings import CONTRASTS, PREREGISTERED, PRIMARY, TABLE
 from lalp.paper.world.reach.study import ReachResults
-from lalp.stats import (
-    Estimate,
-    bootstrap_interval,
-    detectable,
-    holm,
-    mean_of_means_interval,
-    p_value,
-    power_of,
-    seeded_generator,
-    t_interval,
-)
+from lalp.stats import Estimate, holm, mean_of_means_interval, p_value, t_interval
 
 PLANNED: float = PREREGISTERED["planned"]
 """The difference for which power is computed."""
@@ -85,81 +82,6 @@ def solved_grid(
     return np.array(digits, dtype=float), arms
 
 
-def contrast_values(
-    grid: Float[np.ndarray, "students arms problems"], arms: list[str], weights: Mapping[str, float]
-) -> Float[np.ndarray, "students problems"]:
-    """A contrast of every student's problem."""
-    vector = np.array([weights.get(arm, 0.0) for arm in arms])
-    return np.einsum("sap,a->sp", grid, vector)
-
-
-def mean_squares(grid: Float[np.ndarray, "students arms problems"]) -> dict[str, tuple[float, int]]:
-    """Sums of squares with their degrees of freedom, in a complete design.
-
-    ``student``, ``problem`` (within students), ``arm by student``, and the ``residual``, which is
-    the arm by problem within students.
-
-    Example:
-        >>> grid = np.array([[[1.0, 0.0], [1.0, 1.0]], [[0.0, 0.0], [1.0, 0.0]]])
-        >>> mean_squares(grid)["arm by student"]
-        (0.0, 1)
-    """
-    students, arms, problems = grid.shape
-    by_arm, by_problem = grid.mean(axis=2), grid.mean(axis=1)
-    by_student, of_arms = grid.mean(axis=(1, 2)), grid.mean(axis=(0, 2))
-    joint = by_arm - by_student[:, None] - of_arms + grid.mean()
-    rest = grid - by_arm[:, :, None] - by_problem[:, None] + by_student[:, None, None]
-    sums = {
-        "student": (by_student - grid.mean(), arms * problems, students - 1),
-        "problem": (by_problem - by_student[:, None], arms, students * (problems - 1)),
-        "arm by student": (joint, problems, (students - 1) * (arms - 1)),
-        "residual": (rest, 1, students * (arms - 1) * (problems - 1)),
-    }
-    return {name: (float(n * (x**2).sum()), freedom) for name, (x, n, freedom) in sums.items()}
-
-
-def variance_components(grid: Float[np.ndarray, "students arms problems"]) -> dict[str, float]:
-    """Variances of the random effects, from the mean squares: REML's if none is below 0."""
-    _, arms, problems = grid.shape
-    squares = {name: total / freedom for name, (total, freedom) in mean_squares(grid).items()}
-    rest, joint, own = (squares[name] for name in ("residual", "arm by student", "problem"))
-    found = {
-        "student": (squares["student"] - joint - own + rest) / (arms * problems),
-        "problem": (own - rest) / arms,
-        "arm by student": (joint - rest) / problems,
-        "residual": rest,
-    }
-    return {name: max(0.0, value) for name, value in found.items()}
-
-
-def intercepts_error(
-    grid: Float[np.ndarray, "students arms problems"], arms: list[str], weights: Mapping[str, float]
-) -> float:
-    """Standard error of a contrast in the model that lacks the arm by student."""
-    squares = mean_squares(grid)
-    parts = [squares["arm by student"], squares["residual"]]
-    variance = sum(total for total, _ in parts) / sum(freedom for _, freedom in parts)
-    size = sum(weights.get(arm, 0.0) ** 2 for arm in arms)
-    return float(np.sqrt(variance * size / (grid.shape[0] * grid.shape[2])))
-
-
-def two_level_bootstrap(values: Float[np.ndarray, "students problems"], seed: int = 0) -> Estimate:
-    """Mean of a contrast with its interval over resampled students, and problems within them."""
-    students, problems = values.shape
-    if students < 2:
-        return Estimate(float(values.mean()), np.nan, np.nan, students)
-    rng = seeded_generator("two levels", seed)
-    drawn = rng.integers(students, size=(_RESAMPLES, students))
-    means = np.empty(_RESAMPLES)
-    for i, chosen in enumerate(drawn):
-        places = rng.integers(problems, size=(students, problems))
-        means[i] = np.take_along_axis(values[chosen], places, axis=1).mean()
-    own = values.mean(axis=1)
-    without = (own.sum() - own) / (students - 1)
-    low, high = bootstrap_interval(np.array(own.mean()), means, without)
-    return Estimate(float(own.mean()), float(low), float(high), students)
-
-
 # --- contrasts -------------------------------------------------------------------------------
 
 
@@ -194,21 +116,14 @@ def _contrast_row(
     level: float,
 ) -> dict[str, float]:
     values = contrast_values(grid, arms, weights)
-    own = values.mean(axis=1)
-    mean, resampled = t_interval(own), two_level_bootstrap(values)
-    spread = float(own.std(ddof=1)) if len(own) > 1 else np.nan
+    mean = t_interval(values.mean(axis=1))
     return {
         "difference": mean.value,
         "low": mean.low,
         "high": mean.high,
         "p": p_value(mean),
         "num_students": mean.num_units,
-        "num_above": int((own > 0).sum()),
-        "spread": spread,
-        "power": power_of(PLANNED, spread, len(own), level),
-        "detectable": detectable(spread, len(own), level=level),
-        "bootstrap_low": resampled.low,
-        "bootstrap_high": resampled.high,
+        **spread_columns(values, PLANNED, level),
         "intercepts_error": intercepts_error(grid, arms, weights),
     }
 
@@ -242,15 +157,11 @@ def variance_table(results: ReachResults) -> pd.DataFrame:
 def predictions(contrasts: pd.DataFrame) -> dict[int, str]:
     """The outcome of the prediction for each reach: `borne out`, `contradicted` or `undecided`."""
     primary = contrasts[contrasts["contrast"] == "LALP minus GALP"].set_index("reach")
-    return {int(reach): _outcome(int(reach), row) for reach, row in primary.iterrows()}
-
-
-def _outcome(reach: int, row: pd.Series) -> str:
-    sure = row["p_holm"] < _LEVEL
-    above, below = row["low"] > 0 and sure, row["high"] < 0 and sure
-    if reach == 1:
-        return "borne out" if above else "contradicted" if below else "undecided"
-    return "contradicted" if above else "borne out" if row["high"] <= 0 else "undecided"
+    predicted = {1: "above"}
+    return {
+        int(reach): outcome(predicted.get(int(reach), "at most"), row)
+        for reach, row in primary.iterrows()
+    }
 
 
 def teachers_teach(contrasts: pd.DataFrame) -> pd.DataFrame:
